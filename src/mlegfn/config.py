@@ -1,0 +1,354 @@
+"""params.yaml as typed, validated settings. Nothing else reads params.yaml."""
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.constructor import DuplicateKeyError
+
+from mlegfn.errors import UserError
+from mlegfn.validation import Rule, rule, validate
+
+# The upper bounds keep a slip of the finger (1e300, 10**400) from becoming an overflow far from here.
+Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
+Index = Annotated[int, Field(ge=0, le=10**9, strict=True)]
+Several = Annotated[int, Field(ge=2, le=10**9, strict=True)]
+Positive = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
+Beta = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+Variance = Literal["large", "small", "analytic", "learned"]
+Arm = Literal["simple", "vlb", "tbc"]
+Problem = Literal["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
+
+
+def rises(values):
+    return None if all(a < b for a, b in zip(values, values[1:])) else "must rise from entry to entry"
+
+
+def differ(values):
+    return None if len(set(values)) == len(values) else "names something twice"
+
+
+def among(value, name, values):
+    return None if value in values else f"must be one of {name}, {values}, not {value!r}"
+
+
+def fits(chain_steps, chain, timesteps):
+    if chain != "full" and chain_steps > timesteps:
+        return f"must be at most diffusion.timesteps, {timesteps}"
+
+
+class Block(BaseModel):
+    """A mapping in params.yaml: unknown keys are errors, because a misspelt setting does nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(Rule,))
+
+
+class Data(Block):
+    source: Literal["digits", "cifar10", "archive"] = Field(description="where the images come from")
+    path: str | None = Field(
+        description="for `archive`: a folder, .zip or .tar.* with train/<class>/… and test/<class>/…"
+    )
+    train_limit: Count | None = Field(description="use only the first N training images; null = all")
+    test_limit: Count | None = Field(description="use only the first N test images; null = all")
+    flip: Switch = Field(description="random horizontal flips in training")
+
+    @rule("path", "source")
+    def archives_have_a_path(path, source):
+        if source == "archive":
+            return (
+                None if path else "must name the images' folder or archive, because the source is `archive`"
+            )
+        return None if path is None else "is for the source `archive`; put null"
+
+
+class Network(Block):
+    block_out_channels: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="U-Net channels, one entry a resolution"
+    )
+    attention: Annotated[list[Switch], Field(min_length=1)] = Field(
+        description="self-attention at each resolution"
+    )
+    layers_per_block: Count = Field(description="residual blocks a resolution")
+    norm_num_groups: Count = Field(description="groups of each GroupNorm; divides every channel count")
+    dropout: Fraction
+
+    @rule("attention", "block_out_channels")
+    def resolutions_match(attention, channels):
+        if len(attention) != len(channels):
+            return f"must have as many entries as block_out_channels, {len(channels)}"
+
+    @rule("norm_num_groups", "block_out_channels")
+    def groups_divide(groups, channels):
+        if any(c % groups for c in channels):
+            return f"must divide every entry of block_out_channels, {channels}"
+
+
+class Diffusion(Block):
+    timesteps: Several = Field(description="T")
+    beta_schedule: Literal["linear", "cosine"]
+    beta_start: Beta = Field(description="β_1 of the linear schedule")
+    beta_end: Beta = Field(description="β_T of the linear schedule")
+    variance: Variance = Field(description="reverse variances: β_t, β̃_t, the analytic optimum, or learned")
+
+    @rule("beta_end", "beta_start")
+    def betas_rise(end, start):
+        if end < start:
+            return f"must not be below beta_start, {start}"
+
+
+class Optimizer(Block):
+    lr: Positive
+    warmup: Index = Field(description="steps over which the learning rate rises linearly to lr")
+    clip: Positive = Field(description="largest gradient norm")
+    ema_decay: Fraction
+
+
+class Pretrain(Block):
+    seed: Index
+    checkpoints: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="steps from which fine-tuning starts"
+    )
+    stop: Count = Field(description="the baseline's last step")
+    batch: Count
+    optimizer: Optimizer
+    save_every_minutes: Positive = Field(description="how much work an interruption may cost")
+
+    @rule("checkpoints")
+    def steps_rise(checkpoints):
+        return rises(checkpoints)
+
+    @rule("stop", "checkpoints")
+    def stops_last(stop, checkpoints):
+        if stop <= max(checkpoints):
+            return f"must be after the last checkpoint, {max(checkpoints)}"
+
+    @property
+    def segments(self):
+        """Every step at which the baseline is saved, the last one included."""
+        return [*self.checkpoints, self.stop]
+
+
+class Consistency(Block):
+    """Trajectory-balance consistency, DESIGN §4."""
+
+    weight: NonNegative = Field(
+        description="λ on the unbiased variance over trajectories (half of λ on the paper's pairwise square)"
+    )
+    weight_warmup: Index = Field(description="steps over which λ rises linearly from 0")
+    trajectories: Several = Field(description="M, joint trajectories an image")
+    images: Count = Field(description="images a step whose trajectories are drawn")
+    chain: Literal["full", "respaced", "subtrajectory"] = Field(description="which chain the balance is over")
+    chain_steps: Count = Field(description="S of `respaced`, t − s of `subtrajectory`; `full` takes all T")
+    gradient: Literal["exact", "subsampled"] = Field(
+        description="through every step, or through gradient_steps of them weighted T/K"
+    )
+    gradient_steps: Count = Field(description="K of `subsampled`")
+    chunk: Count = Field(description="states evaluated at once; memory is proportional to it")
+    policy: Literal["forward"] = Field(
+        description="which policy the term trains; fixed noising leaves only `forward`"
+    )
+    loss: Literal["square", "huber"]
+    huber_delta: Positive = Field(
+        description="where `huber` turns linear, nats (after the division by dimension)"
+    )
+    per_dimension: Switch = Field(description="divide log w by the data's dimension first")
+
+
+class Finetune(Block):
+    seeds: Annotated[list[Index], Field(min_length=1)]
+    arms: Annotated[list[Arm], Field(min_length=1)]
+    steps: Count
+    evaluate_at: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="fine-tuning steps at which NLL is measured"
+    )
+    batch: Count = Field(description="images a step for L_simple; every arm sees the same")
+    optimizer: Optimizer
+    anchor: Literal["simple", "vlb"] = Field(
+        description="the likelihood term beside TBC in the arm `tbc`: L_simple or the bound itself"
+    )
+    consistency: Consistency
+
+    @rule("seeds")
+    def seeds_differ(seeds):
+        return differ(seeds)
+
+    @rule("arms")
+    def arms_differ(arms):
+        return differ(arms)
+
+    @rule("evaluate_at")
+    def points_rise(evaluate_at):
+        return rises(evaluate_at)
+
+    @rule("steps", "evaluate_at")
+    def reaches_the_points(steps, evaluate_at):
+        if steps < max(evaluate_at):
+            return f"must reach the last entry of evaluate_at, {max(evaluate_at)}"
+
+
+class Nll(Block):
+    seed: Index
+    batch: Count = Field(description="images evaluated at once")
+    variance_images: Count = Field(
+        description="training images from which the analytic variances are estimated"
+    )
+    decoder: Literal["exact", "tanh"] = Field(description="the Gaussian CDF of the discretised decoder")
+
+
+class Trajectories(Block):
+    seed: Index
+    checkpoint: Count = Field(description="the fine-tune that Figure 3 samples from")
+    arm: Arm
+    finetune_seed: Index
+    shown: Count = Field(description="trajectories on the left of Figure 3")
+    columns: Several = Field(description="times shown of each trajectory")
+    samples: Count = Field(description="samples on the sheet at the right")
+
+
+class Planar(Block):
+    problems: list[Problem]
+    seeds: Annotated[list[Index], Field(min_length=1)]
+    train_points: Count
+    test_points: Count
+    sample_points: Count
+    hidden: Count
+    layers: Count
+    diffusion: Diffusion
+    pretrain_steps: Count
+    finetune_steps: Count
+    batch: Count
+    optimizer: Optimizer
+    anchor: Literal["simple", "vlb"]
+    consistency: Consistency
+    importance_samples: Count = Field(
+        description="trajectories a point for the log-likelihood, raised until its standard error is below 0.01 nats"
+    )
+    mmd_points: Several
+
+    @rule("problems")
+    def problems_differ(problems):
+        return differ(problems)
+
+    @rule("seeds")
+    def seeds_differ(seeds):
+        return differ(seeds)
+
+    @rule("consistency.chain_steps", "consistency.chain", "diffusion.timesteps")
+    def chain_fits(chain_steps, chain, timesteps):
+        return fits(chain_steps, chain, timesteps)
+
+
+class Scale(Block):
+    accelerator: Literal["cpu", "gpu"] = Field(
+        description="`gpu`: refuse to start where there is none, unless --allow-cpu"
+    )
+    data: Data
+    network: Network
+    diffusion: Diffusion
+    pretrain: Pretrain
+    finetune: Finetune
+    nll: Nll
+    trajectories: Trajectories
+    planar: Planar
+
+    @rule("trajectories.checkpoint", "pretrain.checkpoints")
+    def checkpoint_exists(checkpoint, checkpoints):
+        return among(checkpoint, "pretrain.checkpoints", checkpoints)
+
+    @rule("trajectories.arm", "finetune.arms")
+    def arm_exists(arm, arms):
+        return among(arm, "finetune.arms", arms)
+
+    @rule("trajectories.finetune_seed", "finetune.seeds")
+    def seed_exists(seed, seeds):
+        return among(seed, "finetune.seeds", seeds)
+
+    @rule("trajectories.columns", "diffusion.timesteps")
+    def columns_fit(columns, timesteps):
+        if columns > timesteps + 1:
+            return f"must be at most diffusion.timesteps + 1, {timesteps + 1}"
+
+    @rule("finetune.consistency.chain_steps", "finetune.consistency.chain", "diffusion.timesteps")
+    def chain_fits(chain_steps, chain, timesteps):
+        return fits(chain_steps, chain, timesteps)
+
+
+class Params(Block):
+    scales: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Scale], Field(min_length=1)
+    ]
+
+    def scale(self, name):
+        """The scale ``name``; an unknown one is a UserError that lists those there are."""
+        if name not in self.scales:
+            raise UserError(f"params.yaml: scales: no scale {name!r}; there are {', '.join(self.scales)}")
+        return self.scales[name]
+
+
+def load(path="params.yaml"):
+    """The settings of ``path``; every mistake at once in one UserError, one line for each broken key."""
+    return validate(Params, read_yaml(path), Path(path).name)
+
+
+def read_yaml(path):
+    """The value of a YAML 1.2 file, by the reader that DVC uses, so that both see the same settings.
+
+    In YAML 1.2 ``1e-4`` is a number and ``no`` is text; a key that stands twice is an error.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the repository's root, where it lies") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the name of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not a text file (byte {error.start} is not UTF-8); restore it from git"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
+            return YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        key = error.problem.split('"')[1] if '"' in error.problem else "a key"
+        raise UserError(
+            f"{path}: line {error.problem_mark.line + 1}: {key!r} stands twice in one block; keep one"
+        ) from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(
+            f"{path}: {where}not valid YAML ({problem[:200]}); mend the line or restore it from git"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply to be settings; restore it from git") from None
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+    ) as error:
+        # ruamel lets the errors of int(), chr() and of its own parser through.
+        raise UserError(
+            f"{path}: not valid YAML ({' '.join(str(error).split())[:200]}); restore it from git"
+        ) from None
+
+
+def fingerprint(block):
+    """Hex SHA-256 of a settings block (or any JSON value): equal settings, equal fingerprint."""
+    value = block.model_dump(mode="json") if isinstance(block, BaseModel) else block
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
