@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-import warnings
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from ruamel.yaml import YAML, YAMLError
-from ruamel.yaml.constructor import DuplicateKeyError
 
 from mlegfn.errors import UserError
 from mlegfn.validation import Rule, rule, validate
+from mlegfn.yaml_file import origins, read_yaml
 
 # The upper bounds keep a slip of the finger (1e300, 10**400) from becoming an overflow far from here.
 Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
@@ -97,6 +94,11 @@ class Diffusion(Block):
     beta_start: Beta = Field(description="β_1 of the linear schedule")
     beta_end: Beta = Field(description="β_T of the linear schedule")
     variance: Variance = Field(description="reverse variances: β_t, β̃_t, the analytic optimum, or learned")
+
+    variance_samples: Count = Field(description="training data from which `analytic` is estimated")
+    decoder: Literal["exact", "tanh"] = Field(
+        description="the normal CDF of the discretised decoder (images only)"
+    )
 
     @rule("beta_end", "beta_start")
     def betas_rise(end, start):
@@ -196,11 +198,7 @@ class Finetune(Block):
 
 class Nll(Block):
     seed: Index
-    batch: Count = Field(description="images evaluated at once")
-    variance_images: Count = Field(
-        description="training images from which the analytic variances are estimated"
-    )
-    decoder: Literal["exact", "tanh"] = Field(description="the Gaussian CDF of the discretised decoder")
+    batch: Count = Field(description="states evaluated at once")
 
 
 class Trajectories(Block):
@@ -295,56 +293,7 @@ class Params(Block):
 
 def load(path="params.yaml"):
     """The settings of ``path``; every mistake at once in one UserError, one line for each broken key."""
-    return validate(Params, read_yaml(path), Path(path).name)
-
-
-def read_yaml(path):
-    """The value of a YAML 1.2 file, by the reader that DVC uses, so that both see the same settings.
-
-    In YAML 1.2 ``1e-4`` is a number and ``no`` is text; a key that stands twice is an error.
-    """
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run from the repository's root, where it lies") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the name of a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not a text file (byte {error.start} is not UTF-8); restore it from git"
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
-            return YAML(typ="safe", pure=True).load(text)
-    except DuplicateKeyError as error:
-        key = error.problem.split('"')[1] if '"' in error.problem else "a key"
-        raise UserError(
-            f"{path}: line {error.problem_mark.line + 1}: {key!r} stands twice in one block; keep one"
-        ) from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(
-            f"{path}: {where}not valid YAML ({problem[:200]}); mend the line or restore it from git"
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply to be settings; restore it from git") from None
-    except (
-        ValueError,
-        OverflowError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        AssertionError,
-    ) as error:
-        # ruamel lets the errors of int(), chr() and of its own parser through.
-        raise UserError(
-            f"{path}: not valid YAML ({' '.join(str(error).split())[:200]}); restore it from git"
-        ) from None
+    return validate(Params, read_yaml(path), path, lambda: origins(path))
 
 
 def fingerprint(block):

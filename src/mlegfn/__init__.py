@@ -1,0 +1,1 @@
+"""Generative models as GFlowNets: objectives, pipeline, reports."""

@@ -1,0 +1,81 @@
+"""Negative log-likelihood bounds of a diffusion model, in bits a dimension."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from mlegfn.randomness import generator
+
+__all__ = ["BitsPerDim", "bits_per_dim", "epsilon_errors", "prior_term"]
+
+
+@dataclass
+class BitsPerDim:
+    """Bits/dim of N images: ``per_image`` [N], ``per_image_clipped`` [N] (x̂_0 clipped to [−1, 1]) and
+    ``terms`` [T+1], the images' mean of L_0, L_1, …, L_{T−1}, L_T (unclipped); ``evaluations`` an image."""
+
+    per_image: torch.Tensor
+    per_image_clipped: torch.Tensor
+    terms: torch.Tensor
+    evaluations: int
+
+
+def prior_term(process, x0):
+    """[N], nats: L_T = KL(q(x_T | x_0) ‖ N(0, I)) (Ho et al. 2020, eq. 5)."""
+    mean, variance = process.marginal(x0.double(), process.timesteps)
+    return 0.5 * (variance - 1 - variance.log() + mean**2).flatten(1).sum(1)
+
+
+def image_noise(x0, indices, timesteps, key):
+    """[T, N, ...]: the noise of image i at time t is a function of (key, i, t) alone."""
+    draws = [torch.randn(timesteps, *x0.shape[1:], generator=generator(*key, int(i))) for i in indices]
+    return torch.stack(draws, dim=1).to(x0.device, x0.dtype)
+
+
+@torch.no_grad()
+def bits_per_dim(model, x0, seed=0, batch=512, first_index=0):
+    """−log P(x_0) ≤ L_T + Σ_t L_{t−1} + L_0, over d ln 2 (Ho et al. 2020, eq. 5), as a ``BitsPerDim``.
+
+    x0 [N, C, H, W]: pixels at the model's levels, scaled to [−1, 1]. Each L_{t−1} is the closed-form KL at
+    one x_t ~ q(x_t | x_0); the noise is a function of (seed, image, t), so models are compared on
+    equal noise. T network evaluations an image.
+    """
+    if not x0.isfinite().all():
+        raise ValueError("x0 holds values that are not finite")
+    T, N = model.timesteps, len(x0)
+    terms = torch.empty(T + 1, N, dtype=torch.float64)
+    clipped = torch.empty(T + 1, N, dtype=torch.float64)
+    terms[T] = clipped[T] = prior_term(model.process, x0).cpu()
+    group = max(1, batch // T)  # whole images at once: their noise is drawn image by image
+    for start in range(0, N, group):
+        x = x0[start : start + group]
+        noise = image_noise(x, range(first_index + start, first_index + start + len(x)), T, (seed, "nll"))
+        flat_t = torch.arange(1, T + 1, device=x.device).repeat_interleave(len(x))
+        flat_x, flat_noise = x.repeat(T, *[1] * (x.ndim - 1)), noise.flatten(0, 1)
+        for piece in range(0, len(flat_t), batch):
+            rows = slice(piece, piece + batch)
+            t, image = flat_t[rows], flat_x[rows]
+            x_t = model.process.noise(image, t, flat_noise[rows])
+            prediction = model.predict(x_t, t)
+            step, column = t.cpu() - 1, start + torch.arange(rows.start, rows.start + len(t)) % len(x)
+            for table, clip in ((terms, False), (clipped, True)):
+                table[step, column] = model.bound_terms(image, x_t, t, prediction, clip=clip).double().cpu()
+    bits = x0[0].numel() * math.log(2)
+    return BitsPerDim(terms.sum(0) / bits, clipped.sum(0) / bits, terms.mean(1) / bits, T)
+
+
+@torch.no_grad()
+def epsilon_errors(model, x0, seed=0, batch=512):
+    """[T] float64: E‖ε − ε_θ(x_t, t)‖²/d over the images x0, for ``analytic_log_variance``."""
+    T = model.timesteps
+    noise = image_noise(x0, range(len(x0)), T, (seed, "variance")).flatten(0, 1)
+    flat_t = torch.arange(1, T + 1, device=x0.device).repeat_interleave(len(x0))
+    flat_x = x0.repeat(T, *[1] * (x0.ndim - 1))
+    errors = []
+    for piece in range(0, len(flat_t), batch):
+        rows = slice(piece, piece + batch)
+        x_t = model.process.noise(flat_x[rows], flat_t[rows], noise[rows])
+        eps = model.predict(x_t, flat_t[rows]).eps
+        errors.append((noise[rows] - eps).double().pow(2).flatten(1).mean(1).cpu())
+    return torch.cat(errors).view(T, len(x0)).mean(1)

@@ -1,0 +1,142 @@
+"""The generating process P_F of a diffusion model, over a fixed noising process P_B."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mlegfn.diffusion.decoder import discretised_log_prob
+from mlegfn.diffusion.process import normal_log_prob
+from mlegfn.diffusion.variances import fixed_log_variance
+
+__all__ = ["DenoisingModel", "Prediction"]
+
+
+@dataclass
+class Prediction:
+    """What the network says at x_t: ε_θ [N, ...], and log σ_t² [N, ...] or broadcastable."""
+
+    eps: torch.Tensor
+    log_variance: torch.Tensor
+
+
+class DenoisingModel:
+    """P_F(x_{t−1} | x_t) = N(μ_θ(x_t, t), σ_t² I) with the ε-parameterisation (Ho et al. 2020, eq. 11).
+
+    network(x [N, ...], time int64 [N]) → ε_θ [N, ...], or [N, 2C, ...] with learned variances.
+    log_variance: [T+1] table (``variances``), or None: learned, as the interpolation
+        log σ² = v log β_t + (1 − v) log β̃_t of Nichol & Dhariwal 2021, eq. 15.
+    levels: number of grey values; the last step is then the discretised decoder and log w bounds a
+        log-probability. None: continuous data, a Gaussian to the end, log w bounds a log-density.
+    """
+
+    def __init__(self, network, process, log_variance=None, levels=None, decoder="exact"):
+        self.network, self.process = network, process
+        self.log_variance, self.levels, self.decoder = log_variance, levels, decoder
+        self.timesteps = process.timesteps
+        self._tables = {}
+
+    def with_process(self, process, log_variance):
+        """The same network on another chain (``respaced``), with that chain's variances."""
+        return DenoisingModel(self.network, process, log_variance, self.levels, self.decoder)
+
+    def evaluate(self, x_t, t):
+        """The network's raw output at states x_t [N, ...], t [N] in 1…T: one evaluation a state."""
+        return self.network(x_t, self._lookup("time", t, x_t))
+
+    def interpret(self, out, x_t, t):
+        """The ``Prediction`` that ``evaluate``'s output stands for on *this* chain."""
+        if self.log_variance is not None:
+            return Prediction(out, _columns(self._lookup("fixed", t, x_t), x_t))
+        eps, v = out.chunk(2, dim=1)
+        large = _columns(self._lookup("large", t, x_t), x_t)
+        small = _columns(self._lookup("small", t, x_t), x_t)
+        return Prediction(eps, small + (v + 1) / 2 * (large - small))
+
+    def predict(self, x_t, t):
+        """``interpret`` of ``evaluate``."""
+        return self.interpret(self.evaluate(x_t, t), x_t, t)
+
+    def _lookup(self, name, t, like):
+        key = (name, like.dtype, like.device)
+        if key not in self._tables:
+            if name == "time":
+                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times]).to(like.device)
+            elif name == "fixed":
+                table = self.log_variance.to(like.device, like.dtype)
+            elif name == "large":
+                table = self.process.beta.clamp(min=1e-20).log().to(like.device, like.dtype)
+            else:
+                table = fixed_log_variance(self.process, name).to(like.device, like.dtype)
+            self._tables[key] = table
+        return self._tables[key][t]
+
+    def log_prior(self, x_T):
+        return self.process.log_prior(x_T)
+
+    def log_pb(self, x_prev, x_t, t):
+        return self.process.log_pb(x_prev, x_t, t)
+
+    def log_pf(self, x_prev, x_t, t, prediction=None):
+        """[N], nats: log P_F(x_{t−1} | x_t); give ``prediction`` to reuse an evaluation."""
+        prediction = prediction or self.predict(x_t, t)
+        mean = self.process.reverse_mean(x_t, t, prediction.eps)
+        return self._log_prob(x_prev, mean, prediction.log_variance, t)
+
+    def _log_prob(self, x_prev, mean, log_variance, t):
+        log_prob = normal_log_prob(x_prev, mean, log_variance)
+        if self.levels is None:
+            return log_prob
+        first = (t == 1).nonzero().squeeze(1)
+        if len(first) == 0:
+            return log_prob
+        log_variance = log_variance.expand_as(mean)[first]
+        decoded = discretised_log_prob(x_prev[first], mean[first], log_variance, self.levels, self.decoder)
+        return log_prob.index_copy(0, first, decoded)
+
+    def bound_terms(self, x0, x_t, t, prediction=None, clip=False, detach_mean=False):
+        """[N], nats: L_{t−1} = KL(q(x_{t−1}|x_t,x_0) ‖ P_F(·|x_t)); for t = 1, L_0 = −log P_F(x_0|x_1).
+
+        Ho et al. 2020, eq. 5. ``clip``: x̂_0 is first clipped to [−1, 1], as in DDPM's evaluation (then
+        P_F is another model). ``detach_mean``: no gradient through μ_θ (for L_hybrid).
+        """
+        prediction = prediction or self.predict(x_t, t)
+        process, eps = self.process, prediction.eps.detach() if detach_mean else prediction.eps
+        log_variance = prediction.log_variance
+        predicted_x0 = process.predict_x0(x_t, t, eps)
+        if clip:
+            predicted_x0 = predicted_x0.clamp(-1, 1)
+        # μ̃ − μ_θ = coefficient · (x_0 − x̂_0): the x_t parts of both means are equal.
+        offset = process.table("posterior_x0", t, x_t) * (x0 - predicted_x0)
+        variance = process.table("posterior_variance", t, x_t)
+        ratio = variance * torch.exp(-log_variance)
+        terms = 0.5 * (ratio - 1 - ratio.clamp(min=1e-30).log() + offset**2 * torch.exp(-log_variance))
+        terms = terms.expand_as(x_t).flatten(1).sum(1)
+        first = (t == 1).nonzero().squeeze(1)
+        if len(first) == 0:
+            return terms
+        mean = x0[first] - offset[first]  # at t = 1 the posterior mean is x_0 itself
+        log_prob = self._log_prob(x0[first], mean, log_variance.expand_as(x_t)[first], t[first])
+        return terms.index_copy(0, first, -log_prob)
+
+    def sample_pb(self, x0, generator):
+        return self.process.sample_trajectory(x0, generator)
+
+    @torch.no_grad()
+    def sample_pf(self, shape, generator, device="cpu"):
+        """[T+1, N, ...]: index t is x_t; x_0 is the mean of the last step, without noise, as in DDPM."""
+        x = torch.randn(shape, generator=generator).to(device)
+        states = [x]
+        for step in range(self.timesteps, 0, -1):
+            t = torch.full((len(x),), step, device=device)
+            prediction = self.predict(x, t)
+            mean = self.process.reverse_mean(x, t, prediction.eps)
+            if step > 1:
+                noise = torch.randn(shape, generator=generator).to(device)
+                mean = mean + torch.exp(0.5 * prediction.log_variance) * noise
+            x = mean
+            states.append(x)
+        return torch.stack(states[::-1])
+
+
+def _columns(values, like):
+    return values.view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,134 @@
+"""The noising process P_B = q: marginals, posteriors, bridges, joint trajectories."""
+
+import torch
+
+__all__ = ["GaussianDiffusion", "normal_log_prob"]
+
+
+def normal_log_prob(x, mean, log_variance):
+    """[N, ...] → [N], nats: log N(x; mean, exp(log_variance)·I), summed over all but the first axis."""
+    terms = -0.5 * ((x - mean) ** 2 * torch.exp(-log_variance) + log_variance + LOG_2PI)
+    return terms.expand_as(x).flatten(1).sum(1)
+
+
+LOG_2PI = 1.8378770664093453
+
+
+class GaussianDiffusion:
+    """q(x_t | x_{t−1}) = N(√α_t x_{t−1}, β_t I), α_t = 1 − β_t, ᾱ_t = Π_{s≤t} α_s (Ho et al. 2020, eq. 2).
+
+    Every table is float64 and has T+1 entries, indexed by t itself: ``alpha_bar[0]`` = 1 and
+    ``beta[0]`` is 0. ``t`` arguments are ints or int64 tensors [N]; coefficients are cast once, to the
+    dtype of the states.
+
+    ``network_times`` [T]: what a network trained on a longer chain calls our steps 1…T (0-based,
+    as diffusers counts); it differs from 0…T−1 only after ``respaced``.
+    """
+
+    def __init__(self, betas, network_times=None):
+        betas = torch.as_tensor(betas, dtype=torch.float64)
+        if betas.ndim != 1 or len(betas) < 1:
+            raise ValueError(f"betas must be [T], got shape {tuple(betas.shape)}")
+        if not ((betas > 0) & (betas < 1)).all():
+            raise ValueError("every β_t must lie strictly between 0 and 1")
+        self.timesteps = len(betas)
+        self.beta = torch.cat([torch.zeros(1, dtype=torch.float64), betas])
+        self.alpha = 1 - self.beta
+        self.alpha_bar = self.alpha.cumprod(0)
+        previous = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
+        one_minus = (1 - self.alpha_bar).clamp(min=torch.finfo(torch.float64).tiny)
+        # Posterior q(x_{t−1} | x_t, x_0): Ho et al. 2020, eq. 7. At t = 1 it is the point x_0.
+        self.posterior_variance = self.beta * (1 - previous) / one_minus
+        self.posterior_x0 = previous.sqrt() * self.beta / one_minus
+        self.posterior_xt = self.alpha.sqrt() * (1 - previous) / one_minus
+        # The reverse mean is (x_t − mean_eps·ε)/√α_t; c_t turns an error in ε into one in that mean.
+        self.mean_eps = self.beta / one_minus.sqrt()
+        self.eps_to_mean = self.mean_eps / self.alpha.sqrt()
+        self.network_times = torch.arange(len(betas)) if network_times is None else network_times
+        self._cast = {}
+
+    def table(self, name, t, like):
+        """Entries ``t`` of table ``name`` in the dtype and on the device of ``like``, ready to broadcast."""
+        key = (name, like.dtype, like.device)
+        if key not in self._cast:
+            self._cast[key] = getattr(self, name).to(like.device, like.dtype)
+        values = self._cast[key][t]
+        return values.view(-1, *[1] * (like.ndim - 1)) if values.ndim else values
+
+    def marginal(self, x0, t):
+        """Mean [N, ...] and variance of q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I)."""
+        alpha_bar = self.table("alpha_bar", t, x0)
+        return alpha_bar.sqrt() * x0, 1 - alpha_bar
+
+    def noise(self, x0, t, eps):
+        """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε."""
+        mean, variance = self.marginal(x0, t)
+        return mean + variance.sqrt() * eps
+
+    def noise_of(self, x0, x_t, t):
+        """The ε with x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: what a network at x_t should predict."""
+        mean, variance = self.marginal(x0, t)
+        return (x_t - mean) / variance.sqrt()
+
+    def predict_x0(self, x_t, t, eps):
+        """x̂_0 = (x_t − √(1 − ᾱ_t) ε)/√ᾱ_t."""
+        alpha_bar = self.table("alpha_bar", t, x_t)
+        return (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+
+    def posterior(self, x0, x_t, t):
+        """Mean and variance β̃_t of q(x_{t−1} | x_t, x_0)."""
+        mean = self.table("posterior_x0", t, x_t) * x0 + self.table("posterior_xt", t, x_t) * x_t
+        return mean, self.table("posterior_variance", t, x_t)
+
+    def reverse_mean(self, x_t, t, eps):
+        """μ(x_t, ε) = (x_t − β_t/√(1 − ᾱ_t) · ε)/√α_t: the posterior mean with x̂_0 in place of x_0."""
+        return (x_t - self.table("mean_eps", t, x_t) * eps) / self.table("alpha", t, x_t).sqrt()
+
+    def bridge(self, x_s, x_t, s, r, t):
+        """Mean and variance of q(x_r | x_s, x_t) for s < r < t; x_0's posterior is its case s = 0."""
+        if not (0 <= s < r < t <= self.timesteps):
+            raise ValueError(f"a bridge needs 0 ≤ s < r < t ≤ T, got s={s}, r={r}, t={t}")
+        early, late = self.alpha_bar[r] / self.alpha_bar[s], self.alpha_bar[t] / self.alpha_bar[r]
+        v_early, v_late = 1 - early, 1 - late
+        total = v_late + late * v_early
+        mean = (early.sqrt() * v_late / total).item() * x_s + (late.sqrt() * v_early / total).item() * x_t
+        return mean, (v_early * v_late / total).item()
+
+    def log_prior(self, x_T):
+        """[N]: log N(x_T; 0, I)."""
+        return normal_log_prob(x_T, x_T.new_zeros(()), x_T.new_zeros(()))
+
+    def log_pb(self, x_prev, x_t, t):
+        """[N]: log q(x_t | x_{t−1})."""
+        mean = self.table("alpha", t, x_t).sqrt() * x_prev
+        return normal_log_prob(x_t, mean, self.table("beta", t, x_t).log())
+
+    def sample_trajectory(self, x0, generator):
+        """[T+1, B, ...]: ONE joint noising path x_0, x_1, … x_T of each image."""
+        noise = torch.randn(self.timesteps, *x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
+        return self.trajectory_of(x0, noise)
+
+    def trajectory_of(self, x0, noise):
+        """The joint path [T+1, B, ...] that ``noise`` [T, B, ...] drives: x_t = √α_t x_{t−1} + √β_t ε_t."""
+        states = [x0]
+        for t in range(1, self.timesteps + 1):
+            alpha = self.table("alpha", t, x0)
+            states.append(alpha.sqrt() * states[-1] + (1 - alpha).sqrt() * noise[t - 1])
+        return torch.stack(states)
+
+    def sample_bridge(self, x_s, x_t, s, t, generator):
+        """[t−s+1, B, ...]: one joint path x_s, …, x_t of q given both ends."""
+        states = [x_s]
+        for r in range(s + 1, t):
+            mean, variance = self.bridge(states[-1], x_t, r - 1, r, t)
+            noise = torch.randn(x_s.shape, generator=generator, dtype=x_s.dtype).to(x_s.device)
+            states.append(mean + variance**0.5 * noise)
+        return torch.stack([*states, x_t])
+
+    def respaced(self, steps):
+        """The process on ``steps`` of our T times (always T itself): the same marginals at those times."""
+        if not 1 <= steps <= self.timesteps:
+            raise ValueError(f"cannot keep {steps} of {self.timesteps} steps")
+        times = torch.linspace(0, self.timesteps, steps + 1, dtype=torch.float64).round().long()
+        alpha_bar = self.alpha_bar[times]
+        return GaussianDiffusion(1 - alpha_bar[1:] / alpha_bar[:-1], self.network_times[times[1:] - 1])

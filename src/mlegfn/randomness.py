@@ -1,0 +1,28 @@
+"""Every draw is a pure function of its key, so nothing depends on how often a run was stopped."""
+
+import hashlib
+
+import torch
+
+
+def generator(seed, *key):
+    """A CPU generator for the draw named by ``(seed, *key)``, e.g. ``(0, "finetune", 400, 17)``.
+
+    The parts are joined with their types, so ``1`` and ``"1"`` are different keys. Draws are made on
+    the CPU and then moved: CUDA's generators give other numbers for the same seed.
+    """
+    name = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *key))
+    digest = hashlib.sha256(name.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
+def batch_indices(seed, stage, step, batch, count):
+    """[batch] int64: which of ``count`` items step ``step`` (0-based) sees.
+
+    Every epoch is a fresh permutation, a function of (seed, stage, epoch); step k takes the items
+    k·batch … (k+1)·batch − 1 of their concatenation, so a resumed run sees what it would have.
+    """
+    place = torch.arange(step * batch, (step + 1) * batch)
+    epochs = (place // count).unique().tolist()
+    orders = [torch.randperm(count, generator=generator(seed, stage, "order", epoch)) for epoch in epochs]
+    return torch.cat(orders)[place - epochs[0] * count]

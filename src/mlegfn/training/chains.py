@@ -1,0 +1,82 @@
+"""The chains over which consistency is asked: joint trajectories of the same x, M of each."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mlegfn.diffusion.model import DenoisingModel
+from mlegfn.trajectory import step_index
+
+__all__ = ["Chain", "chain_model", "sample_chain"]
+
+
+@dataclass
+class Chain:
+    """M joint trajectories of each of B images, and the model that scores them.
+
+    states [S+1, B·M, ...], image by image; ``first``: the chain's steps are first+1 … first+S of
+    ``model``; ``whole``: it runs from x_0 to x_T, so log w includes the prior.
+    """
+
+    model: DenoisingModel
+    x0: torch.Tensor
+    states: torch.Tensor
+    first: int
+    whole: bool
+
+    @property
+    def count(self):
+        """Rows of the flattened chain: S·B·M, the network evaluations of one pass."""
+        return (self.states.shape[0] - 1) * self.states.shape[1]
+
+    def rows(self, part):
+        """(x0, x_prev, x_t, t) of the flattened rows ``part`` (a slice or int64 tensor)."""
+        steps, width = self.states.shape[0] - 1, self.states.shape[1]
+        t = self.first + step_index(steps, width, self.states.device)[part]
+        x0 = self.x0.repeat_interleave(width // len(self.x0), 0)
+        column = torch.arange(steps * width, device=t.device)[part] % width
+        return x0[column], self.states[:-1].flatten(0, 1)[part], self.states[1:].flatten(0, 1)[part], t
+
+    def fixed_part(self):
+        """[B·M]: −Σ_t log P_B, plus the prior of a whole chain: what the network has no say in."""
+        _, x_prev, x_t, t = self.rows(slice(None))
+        log_pb = self.model.log_pb(x_prev, x_t, t).view(-1, self.states.shape[1])
+        prior = self.model.log_prior(self.states[-1]).double() if self.whole else 0.0
+        return prior - log_pb.sum(0, dtype=torch.float64)
+
+    def sum_over_steps(self, log_pf):
+        """[S·B·M] → [B·M] in float64: per-step terms are large and cancel."""
+        return log_pf.view(-1, self.states.shape[1]).sum(0, dtype=torch.float64)
+
+
+def chain_model(model, settings, variance_of):
+    """The model on the chain that ``settings.chain`` names; ``variance_of(process)`` gives its table."""
+    if settings.chain != "respaced":
+        return model
+    process = model.process.respaced(settings.chain_steps)
+    return model.with_process(process, variance_of(process))
+
+
+def sample_chain(model, x0, settings, generator):
+    """Draw M trajectories of each image x0 [B, ...] on ``model``'s chain.
+
+    ``full`` and ``respaced``: M noising paths from the same x_0. ``subtrajectory``: both ends x_s, x_t
+    are drawn once an image, and M bridges q(x_{s+1…t−1} | x_s, x_t) between them; the flows at
+    the ends cancel in differences, so an exact model has no residual.
+    """
+    M, T = settings.trajectories, model.timesteps
+    if settings.chain != "subtrajectory":
+        states = model.sample_pb(x0.repeat_interleave(M, 0), generator)
+        return Chain(model, x0, states, first=0, whole=True)
+    width = settings.chain_steps
+    if not 2 <= width <= T:
+        raise ValueError(f"a sub-trajectory with something to vary has 2 to {T} steps, not {width}")
+    s = int(torch.randint(T - width + 1, (), generator=generator))
+    noise = torch.randn(2, *x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
+    process = model.process
+    x_s = process.noise(x0, s, noise[0])
+    ratio = (process.alpha_bar[s + width] / process.alpha_bar[s]).item()
+    x_t = ratio**0.5 * x_s + (1 - ratio) ** 0.5 * noise[1]
+    ends = (x.repeat_interleave(M, 0) for x in (x_s, x_t))
+    states = process.sample_bridge(*ends, s, s + width, generator)
+    return Chain(model, x0, states, first=s, whole=False)

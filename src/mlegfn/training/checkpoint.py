@@ -1,0 +1,127 @@
+"""Checkpoints: Diffusers pipeline folders with our training state beside them. safetensors only."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from mlegfn.artifacts import atomic_directory, read_json, write_json
+from mlegfn.diffusion.model import DenoisingModel
+from mlegfn.diffusion.process import GaussianDiffusion
+from mlegfn.diffusion.schedules import betas
+from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
+from mlegfn.errors import UserError
+from mlegfn.networks.unet import build_unet, eps_network
+
+__all__ = ["build_network", "log_variance_of", "model_of", "process_of", "read_model", "read_state", "write_checkpoint"]
+
+
+def process_of(settings):
+    """The noising process of ``settings`` (config.Diffusion)."""
+    return GaussianDiffusion(betas(settings.timesteps, settings.beta_schedule, settings.beta_start, settings.beta_end))
+
+
+def build_network(scale, dataset):
+    """The scale's U-Net for images of ``dataset["shape"]`` [C, H, W], with torch's initial weights."""
+    channels, height, width = dataset["shape"]
+    if height != width:
+        raise UserError(f"the U-Net takes square images, but data {dataset['label']} is {height}×{width}; crop or resize them")
+    try:
+        return build_unet(
+            channels, height, learned_variance=scale.diffusion.variance == "learned", **scale.network.model_dump()
+        )
+    except ValueError as error:
+        raise UserError(f"params.yaml: network: {error}") from None
+
+
+def log_variance_of(process, kind, errors):
+    """[T+1] log σ_t² of ``process`` for a variance kind, or None for ``learned``.
+
+    errors [T of the network's chain]: E‖ε − ε_θ‖²/d, read at the process's own times.
+    """
+    if kind == "learned":
+        return None
+    if kind == "analytic":
+        return analytic_log_variance(process, torch.as_tensor(errors, dtype=torch.float64)[process.network_times])
+    return fixed_log_variance(process, kind)
+
+
+def model_of(network, scale, levels, errors):
+    """P_F of a U-Net at a scale's settings; ``errors`` as in ``log_variance_of`` (None unless analytic)."""
+    process = process_of(scale.diffusion)
+    table = log_variance_of(process, scale.diffusion.variance, errors)
+    return DenoisingModel(eps_network(network), process, table, levels, scale.nll.decoder)
+
+
+def write_checkpoint(path, state, scale, dataset, errors, with_training_state=True):
+    """Write the folder ``path`` at once: `DDPMPipeline.from_pretrained(path)` opens it (EMA weights).
+
+    Beside diffusers' files stand ``mlegfn.json`` (step, data, schedule, the per-step errors behind the
+    analytic variances) and ``training_state.safetensors`` (raw weights, EMA, Adam moments, step).
+    A sampler of diffusers knows fixed variances only: its scheduler gets ``fixed_large`` or
+    ``fixed_small``, so its samples are not those of the analytic or learned variances.
+    """
+    from diffusers import DDPMPipeline, DDPMScheduler
+    from safetensors.torch import save_file
+
+    averaged = build_network(scale, dataset)
+    averaged.load_state_dict(state.ema_weights())
+    process = process_of(scale.diffusion)
+    scheduler = DDPMScheduler(
+        num_train_timesteps=process.timesteps,
+        trained_betas=process.beta[1:].tolist(),
+        variance_type={"large": "fixed_large", "learned": "learned_range"}.get(scale.diffusion.variance, "fixed_small"),
+    )
+    with atomic_directory(path) as folder:
+        DDPMPipeline(unet=averaged, scheduler=scheduler).save_pretrained(folder)
+        if with_training_state:
+            save_file(state.tensors(), folder / "training_state.safetensors")
+        write_json(
+            folder / "mlegfn.json",
+            {
+                "step": state.step,
+                "dataset": dataset,
+                "diffusion": scale.diffusion.model_dump(),
+                "epsilon_errors": None if errors is None else [float(e) for e in errors],
+            },
+        )
+
+
+def read_safetensors(path):
+    """The tensors of a safetensors file; a missing or broken one is a UserError that names it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; `dvc repro` or `make restore` makes it") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete its folder and run again, or `make restore`") from None
+
+
+def read_state(path, state):
+    """Load the training state of checkpoint ``path`` into ``state``; returns its mlegfn.json."""
+    record = read_json(Path(path) / "mlegfn.json")
+    flat = read_safetensors(Path(path) / "training_state.safetensors")
+    try:
+        state.load(flat)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: {error}; it was trained with another `network` block") from None
+    return record
+
+
+def read_model(path, scale):
+    """The EMA network of checkpoint ``path`` as a ``DenoisingModel`` in eval mode."""
+    path = Path(path)
+    record = read_json(path / "mlegfn.json")
+    network = build_network(scale, record["dataset"])
+    weights = read_safetensors(path / "unet" / "diffusion_pytorch_model.safetensors")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path}: trained with another `network` block ({first})") from None
+    if json.dumps(record["diffusion"], sort_keys=True) != json.dumps(scale.diffusion.model_dump(), sort_keys=True):
+        raise UserError(f"{path}: trained with another `diffusion` block; run again to retrain it")
+    return model_of(network.eval(), scale, record["dataset"]["levels"], record["epsilon_errors"])

@@ -1,0 +1,134 @@
+"""MLE-GFN: maximum likelihood with trajectory-balance consistency (arXiv 2209.02606, Algorithm 1)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mlegfn.objectives.consistency import consistency, huber_consistency
+
+__all__ = ["AnchorBatch", "Evaluations", "anchor_loss", "mle_gfn_backward"]
+
+
+@dataclass
+class AnchorBatch:
+    """Independent states for the likelihood term: x_t [N, ...] at times t [N] of images x0 [N, ...]."""
+
+    x0: torch.Tensor
+    x_t: torch.Tensor
+    t: torch.Tensor
+
+
+@dataclass
+class Evaluations:
+    """Network evaluations so far, in states: ``forward`` counts all, ``backward`` those with a gradient."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def add(self, count, backward):
+        self.forward += count
+        self.backward += count if backward else 0
+
+
+def anchor_loss(model, x0, x_t, t, prediction, kind):
+    """[N]: the likelihood term of each state. ``simple``: ‖ε − ε_θ‖²/d (Ho et al. 2020, eq. 14);
+    ``vlb``: T·L_{t−1}/d in nats/dim, whose mean over uniform t is the bound itself. With learned
+    variances ``simple`` is L_hybrid (Nichol & Dhariwal 2021): + 0.001 · vlb in bits/dim, the mean detached."""
+    dims = x0[0].numel()
+    if kind == "vlb":
+        return model.bound_terms(x0, x_t, t, prediction) * (model.timesteps / dims)
+    error = (model.process.noise_of(x0, x_t, t) - prediction.eps).pow(2).flatten(1).mean(1)
+    if model.log_variance is None:
+        bound = model.bound_terms(x0, x_t, t, prediction, detach_mean=True)
+        error = error + 0.001 * bound * (model.timesteps / dims / 0.6931471805599453)
+    return error
+
+
+def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, generator):
+    """One gradient of Algorithm 1, accumulated in the network's parameters:
+
+        loss = mean over all states of the likelihood term  +  λ · mean_x Var_τ[log w(τ)].
+
+    ``anchor`` are independent states, ``chain`` M joint trajectories of each of B images; the network sees
+    both for every λ, so the arms of an experiment differ in the loss alone. λ = ``weight``.
+
+    Because log w is a sum over steps, ∇ Var[log w] = Σ_t g(τ) ∇ log P_F(x_{t−1}|x_t) with
+    g = ∂Var/∂log w(τ). *Pass 1*, without gradients, gives log w and g; *pass 2* goes through the steps
+    in chunks, so memory does not grow with T: through all of them (``exact``) or through K of them
+    weighted S/K (``subsampled``: unbiased, since g is already exact). A chain that fits into one
+    chunk needs one pass only. With λ = 0 pass 1 is left out.
+
+    Returns a dict of floats: loss, likelihood term, consistency (nats²), mean log w (nats).
+    """
+    M, rows = settings.trajectories, chain.count
+    scale = x0_dims(chain.x0) if settings.per_dimension else 1
+    one_pass = settings.gradient == "exact" and rows <= settings.chunk
+    fixed = chain.fixed_part()
+    picked = _picked_rows(chain, settings, generator)
+    total = len(anchor.t) + len(picked)
+
+    value, coefficients, mean_log_w = 0.0, None, None
+    if weight > 0 and not one_pass:
+        log_pf = _log_pf_without_gradient(chain, settings.chunk, evaluations)
+        value, coefficients, mean_log_w = _coefficients(chain.sum_over_steps(log_pf) + fixed, M, scale, settings)
+        coefficients = coefficients * (rows / len(picked))
+
+    likelihood = 0.0
+    for part in torch.arange(len(anchor.t)).split(settings.chunk):
+        x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
+        loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / total
+        loss.backward()
+        evaluations.add(len(t), backward=True)
+        likelihood += loss.item()
+
+    for part in picked.split(settings.chunk):
+        x0, x_prev, x_t, t = chain.rows(part)
+        out = chain.model.evaluate(x_t, t)
+        evaluations.add(len(t), backward=True)
+        full_t = chain.model.process.network_times.to(t.device)[t - 1] + 1
+        loss = anchor_loss(model, x0, x_t, full_t, model.interpret(out, x_t, full_t), kind).sum() / total
+        likelihood += loss.item()
+        if weight > 0:
+            log_pf = chain.model.log_pf(x_prev, x_t, t, chain.model.interpret(out, x_t, t))
+            if one_pass:
+                log_w = chain.sum_over_steps(log_pf) + fixed
+                value, coefficients, mean_log_w = _coefficients(log_w.detach(), M, scale, settings)
+            column = part.to(t.device) % chain.states.shape[1]
+            loss = loss + weight * (coefficients[column].to(log_pf.dtype) * log_pf).sum()
+        loss.backward()
+    return {"loss": likelihood + weight * value, "likelihood": likelihood, "consistency": value, "log_w": mean_log_w}
+
+
+def x0_dims(x0):
+    """Dimension of one data point."""
+    return x0[0].numel()
+
+
+def _picked_rows(chain, settings, generator):
+    """Rows that get a gradient: all, or K of each trajectory's S steps (the same K for the M of an image)."""
+    steps, width = chain.states.shape[0] - 1, chain.states.shape[1]
+    if settings.gradient == "exact":
+        return torch.arange(steps * width)
+    kept = min(settings.gradient_steps, steps)
+    order = torch.rand(width // settings.trajectories, steps, generator=generator).argsort(1)[:, :kept]
+    order = order.repeat_interleave(settings.trajectories, 0)
+    return (order * width + torch.arange(width)[:, None]).flatten()
+
+
+@torch.no_grad()
+def _log_pf_without_gradient(chain, chunk, evaluations):
+    pieces = []
+    for part in torch.arange(chain.count).split(chunk):
+        _, x_prev, x_t, t = chain.rows(part)
+        pieces.append(chain.model.log_pf(x_prev, x_t, t))
+        evaluations.add(len(t), backward=False)
+    return torch.cat(pieces)
+
+
+def _coefficients(log_w, M, scale, settings):
+    """Mean consistency over images, and its derivative in each trajectory's log w [B·M]."""
+    log_w = log_w.double().requires_grad_()
+    table = log_w.view(-1, M) / scale
+    spread = consistency(table) if settings.loss == "square" else huber_consistency(table, settings.huber_delta)
+    (slope,) = torch.autograd.grad(spread.mean(), log_w)
+    return spread.mean().item(), slope, log_w.mean().item()

@@ -1,0 +1,70 @@
+"""Everything that a training run is at one moment: weights, EMA, Adam moments, step."""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["TrainingState", "new_state"]
+
+
+@dataclass
+class TrainingState:
+    """A network in training. ``step`` counts finished optimiser steps; ``ema`` is diffusers' EMAModel."""
+
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: object
+    step: int = 0
+
+    def tensors(self):
+        """A flat name → tensor dict of the whole state, for safetensors."""
+        flat = {"step": torch.tensor(self.step), "ema.step": torch.tensor(self.ema.optimization_step)}
+        names = [name for name, _ in self.network.named_parameters()]
+        for name, parameter in self.network.named_parameters():
+            flat[f"raw.{name}"] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                flat[f"adam.{key}.{name}"] = value
+        for name, shadow in zip(names, self.ema.shadow_params, strict=True):
+            flat[f"ema.{name}"] = shadow
+        return {name: value.detach().cpu().contiguous() for name, value in flat.items()}
+
+    @torch.no_grad()
+    def load(self, flat):
+        """Take over the state of ``tensors``; ValueError if it belongs to another network."""
+        named = dict(self.network.named_parameters())
+        expected, found = {f"raw.{name}" for name in named}, {name for name in flat if name.startswith("raw.")}
+        if expected != found or any(flat[f"raw.{n}"].shape != p.shape for n, p in named.items()):
+            raise ValueError("the stored state belongs to a network of another architecture")
+        self.step = int(flat["step"])
+        self.ema.optimization_step = int(flat["ema.step"])
+        self.optimizer.state.clear()
+        for (name, parameter), shadow in zip(named.items(), self.ema.shadow_params, strict=True):
+            parameter.copy_(flat[f"raw.{name}"])
+            shadow.copy_(flat[f"ema.{name}"])
+            moments = {key: flat.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if moments["exp_avg"] is not None:
+                self.optimizer.state[parameter] = {
+                    "step": moments["step"].clone(),
+                    "exp_avg": moments["exp_avg"].to(parameter.device, copy=True),
+                    "exp_avg_sq": moments["exp_avg_sq"].to(parameter.device, copy=True),
+                }
+
+    def ema_weights(self):
+        """The network's state dict with the EMA in place of the raw weights."""
+        weights = dict(self.network.state_dict())
+        weights.update(zip((n for n, _ in self.network.named_parameters()), self.ema.shadow_params, strict=True))
+        return {name: value.detach().cpu().clone() for name, value in weights.items()}
+
+
+def new_state(network, settings):
+    """A fresh ``TrainingState`` with Adam and an EMA as ``settings`` (config.Optimizer) say.
+
+    min_decay = decay makes diffusers' EMAModel DDPM's rule: a plain copy at the first step, then a
+    constant decay (its default is a warm-up that never reaches 0.9999 in short runs).
+    """
+    from diffusers.training_utils import EMAModel
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    decay = settings.ema_decay
+    ema = EMAModel(network.parameters(), decay=decay, min_decay=decay, foreach=True)
+    return TrainingState(network, optimizer, ema)

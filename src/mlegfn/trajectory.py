@@ -1,0 +1,83 @@
+"""THE interface: a Markovian trajectory between data x_0 and noise x_T, and its log-probabilities.
+
+Notation of the paper (arXiv 2209.02606) and of DDPM: P_F generates, x_t → x_{t−1}; P_B destroys,
+x_{t−1} → x_t. A *trajectory* is one joint path of P_B from one x_0: states drawn independently for
+each t have the right mean of log w and a wrong variance.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["MarkovPair", "Trajectory", "score"]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """N scored trajectories of T steps. All log-probabilities are in nats.
+
+    states:    [T+1, N, ...], ``states[t]`` is x_t
+    log_prior: [N], log p(x_T)
+    log_pf:    [T, N], entry t−1 is log P_F(x_{t−1} | x_t)
+    log_pb:    [T, N], entry t−1 is log P_B(x_t | x_{t−1})
+    """
+
+    states: Tensor
+    log_prior: Tensor
+    log_pf: Tensor
+    log_pb: Tensor
+
+    @property
+    def log_w(self):
+        """[N]: log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})].
+
+        A perfect model has log w(τ) = log p(x_0) for every τ.
+        """
+        return self.log_prior + (self.log_pf - self.log_pb).sum(0)
+
+
+class MarkovPair(Protocol):
+    """A model family: a forward policy P_F, a backward policy P_B and a prior over x_T.
+
+    ``t`` is an int64 tensor [N] with values in 1…T, so that one call scores many steps.
+    """
+
+    timesteps: int
+
+    def log_prior(self, x_T: Tensor) -> Tensor:
+        """[N]: log p(x_T)."""
+
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """[N]: log P_F(x_{t−1} | x_t)."""
+
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """[N]: log P_B(x_t | x_{t−1})."""
+
+    def sample_pb(self, x0: Tensor, generator) -> Tensor:
+        """[T+1, N, ...]: one joint path of P_B from each x_0."""
+
+    def sample_pf(self, shape, generator) -> Tensor:
+        """[T+1, N, ...]: one path of P_F from each of N draws of the prior."""
+
+
+def score(pair, states):
+    """The ``Trajectory`` of ``states`` [T+1, N, ...] under ``pair``, all steps in one call."""
+    steps, count = states.shape[0] - 1, states.shape[1]
+    if steps != pair.timesteps:
+        raise ValueError(f"a trajectory of this model has {pair.timesteps} steps, not {steps}")
+    x_prev, x_t = states[:-1].flatten(0, 1), states[1:].flatten(0, 1)
+    t = step_index(steps, count, states.device)
+    return Trajectory(
+        states,
+        pair.log_prior(states[-1]),
+        pair.log_pf(x_prev, x_t, t).view(steps, count),
+        pair.log_pb(x_prev, x_t, t).view(steps, count),
+    )
+
+
+def step_index(steps, count, device=None):
+    """[steps·count]: t = 1…steps, each repeated ``count`` times, as flattened trajectories want it."""
+    import torch
+
+    return torch.arange(1, steps + 1, device=device).repeat_interleave(count)
