@@ -36,12 +36,14 @@ def rule(*paths):
     return lambda check: Rule(paths, check)
 
 
-def validate(model, raw, file):
+def validate(model, raw, file, origins=None):
     """``raw`` (what the file holds) as a ``model``, or a UserError with one line for each broken key.
 
     :param model: a pydantic model class; its blocks may have rules between settings
     :param raw: mappings, lists and scalars as a YAML reader gives them
     :param file: the name that starts each line
+    :param origins: called once if there are errors; gives a function from a path to the place in the
+        file where it is written. Errors at one place are one line, at the first path that leads there.
     """
     try:
         settings, errors = model.model_validate(raw), {}
@@ -50,7 +52,12 @@ def validate(model, raw, file):
     for path, sentence in _rule_errors(model, raw, (), errors):
         errors.setdefault(path, sentence)
     if errors:
-        raise UserError("\n".join(f"{file}: {_dotted(path)}{sentence}" for path, sentence in errors.items()))
+        origin, places = origins() if origins else (lambda path: path), {}
+        for path, sentence in errors.items():
+            places.setdefault((origin(path), sentence), path)
+        raise UserError(
+            "\n".join(f"{file}: {_dotted(path)}{sentence}" for (_, sentence), path in places.items())
+        )
     return settings
 
 
@@ -206,8 +213,9 @@ def shown(value):
     if isinstance(value, dict):
         return "a block of settings" if value else "an empty block"
     short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
-    return " ".join(short.repr(value).split())
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 2, 60, 60, 60
+    text = " ".join(short.repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _dotted(path):

@@ -1,0 +1,104 @@
+"""Reading YAML exactly as DVC does, with one-line errors."""
+
+import warnings
+from pathlib import Path
+
+from ruamel.yaml import YAML, MappingNode, SequenceNode, YAMLError
+from ruamel.yaml.constructor import DuplicateKeyError
+
+from mlegfn.errors import UserError
+
+
+def read_yaml(path):
+    """The value of a YAML 1.2 file, by the reader that DVC uses, so that both see the same settings.
+
+    In YAML 1.2 ``1e-4`` is a number and ``no`` is text; a key that stands twice is an error.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the repository's root, where it lies") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the name of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not a text file (byte {error.start} is not UTF-8); restore it from git"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
+            return YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        key = error.problem.split('"')[1] if '"' in error.problem else "a key"
+        raise UserError(
+            f"{path}: line {error.problem_mark.line + 1}: {key!r} stands twice in one block; keep one"
+        ) from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(
+            f"{path}: {where}not valid YAML ({problem[:200]}); mend the line or restore it from git"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply to be settings; restore it from git") from None
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+    ) as error:
+        # ruamel lets the errors of int(), chr() and of its own parser through.
+        raise UserError(
+            f"{path}: not valid YAML ({' '.join(str(error).split())[:200]}); restore it from git"
+        ) from None
+
+
+def origins(path):
+    """A function that says where in the YAML file ``path`` the value at a key path is written.
+
+    Keys that share a place through an anchor (``*alias``, ``<<: *alias``) have the same origin, so that
+    one slip in a block that five scales inherit is one error. Call it on files that :func:`read_yaml` reads.
+    """
+    root = YAML(typ="safe", pure=True).compose(Path(path).read_text(encoding="utf-8"))
+
+    def origin(keys):
+        if root is None:  # an empty file
+            return keys
+        node = root
+        for depth, key in enumerate(keys):
+            child = _child(node, key)
+            if child is None:  # a missing key: the block that ought to have it
+                return (*_place(_base(node)), *keys[depth:])
+            node = child
+        return _place(node)
+
+    return origin
+
+
+def _place(node):
+    return (node.start_mark.line, node.start_mark.column)
+
+
+def _merged(node):
+    """The mappings that ``<<`` puts into ``node``."""
+    for key, value in node.value if isinstance(node, MappingNode) else ():
+        if key.tag == "tag:yaml.org,2002:merge":
+            yield from value.value if isinstance(value, SequenceNode) else [value]
+
+
+def _base(node):
+    return next((_base(each) for each in _merged(node)), node)
+
+
+def _child(node, key):
+    if isinstance(node, SequenceNode):
+        return node.value[key] if isinstance(key, int) and key < len(node.value) else None
+    for name, value in node.value if isinstance(node, MappingNode) else ():
+        if name.value == str(key):
+            return value
+    return next((child for each in _merged(node) if (child := _child(each, key)) is not None), None)
