@@ -1,0 +1,113 @@
+"""graph.yaml: the items that dvc.yaml's stages loop over, derived from params.yaml.
+
+A DVC ``foreach`` loops over one mapping and cannot form scale × checkpoint × arm × seed, nor say "the
+checkpoint before this one". So this module writes the products out, and dvc.yaml turns each item into a
+stage: ``graph.finetune["digits-600-tbc-0"]`` becomes ``finetune@digits-600-tbc-0``.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from mlegfn.artifacts import write_text
+from mlegfn.config import load
+from mlegfn.errors import UserError
+
+GRAPH = "graph.yaml"
+HEADER = "# Derived from params.yaml by `mlegfn graph`; do not edit.\n"
+
+STAGES = ("fetch", "pretrain", "finetune", "nll", "trajectories", "planar", "figures", "tables", "verdict")
+
+
+def derive(params):
+    """``{stage: {key: item}}`` for every scale of ``params``; keys and items as dvc.yaml uses them."""
+    graph = {stage: {} for stage in STAGES}
+    for name, scale in params.scales.items():
+        _add_scale(graph, name, scale)
+    return graph
+
+
+def _add_scale(graph, name, scale):
+    checkpoints = f"results/{name}/checkpoints"
+    device = (
+        {"scale": name, "gpu": 1, "mem_mb": 16000}
+        if scale.accelerator == "gpu"
+        else {"scale": name, "gpu": 0, "mem_mb": 2000}
+    )
+
+    # DVC hashes the user's archive too; other sources need no file beside the code.
+    graph["fetch"][name] = {"scale": name, "input": scale.data.path or "src/mlegfn/artifacts.py"}
+
+    resume = f"data/{name}/dataset.json"
+    for step in scale.pretrain.segments:
+        graph["pretrain"][f"{name}-{step}"] = {**device, "step": step, "resume": resume}
+        resume = f"{checkpoints}/pretrain-{step}"
+        _add_nll(graph, device, f"baseline-{step}", resume, f"--step {step} --arm baseline")
+
+    for step in scale.pretrain.checkpoints:
+        for arm in scale.finetune.arms:
+            # DVC interpolates no lists, so an item names the settings that only its arm reads, and the
+            # arms without any repeat one that dvc.yaml lists anyway.
+            own = ("anchor", "consistency") if arm == "tbc" else ("steps", "steps")
+            for seed in scale.finetune.seeds:
+                run = f"{step}-{arm}-{seed}"
+                graph["finetune"][f"{name}-{run}"] = {
+                    **device,
+                    "step": step,
+                    "arm": arm,
+                    "seed": seed,
+                    "anchor": own[0],
+                    "weight": own[1],
+                }
+                _add_nll(
+                    graph,
+                    device,
+                    run,
+                    f"{checkpoints}/finetune-{run}",
+                    f"--step {step} --arm {arm} --seed {seed}",
+                )
+
+    shown = scale.trajectories
+    graph["trajectories"][name] = {
+        **device,
+        "model": f"{checkpoints}/finetune-{shown.checkpoint}-{shown.arm}-{shown.finetune_seed}",
+    }
+    for problem in scale.planar.problems:
+        graph["planar"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
+    for stage in ("figures", "tables", "verdict"):
+        graph[stage][name] = {"scale": name}
+
+
+def _add_nll(graph, device, run, model, select):
+    graph["nll"][f"{device['scale']}-{run}"] = {**device, "run": run, "model": model, "select": select}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every item in full: an anchor in a derived file helps nobody."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
+def render(params):
+    """The text of graph.yaml."""
+    return HEADER + yaml.dump(
+        {"graph": derive(params)}, Dumper=_Dumper, sort_keys=False, width=1000, default_flow_style=None
+    )
+
+
+def write(params=None):
+    """Write graph.yaml if its content would change; True if it did."""
+    text = render(params or load())
+    path = Path(GRAPH)
+    if path.exists() and path.read_text() == text:
+        return False
+    write_text(path, text)
+    return True
+
+
+def check(params):
+    """A graph.yaml that is not the one ``params`` gives is a UserError."""
+    path = Path(GRAPH)
+    if not path.exists() or path.read_text() != render(params):
+        raise UserError(f"{GRAPH}: does not follow from params.yaml any more; run `mlegfn graph`")
