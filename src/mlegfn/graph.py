@@ -1,20 +1,18 @@
-"""graph.yaml: the items that dvc.yaml's stages loop over, derived from params.yaml.
+"""graph.json: the items that dvc.yaml's stages loop over, derived from params.yaml.
 
 A DVC ``foreach`` loops over one mapping and cannot form scale × checkpoint × arm × seed, nor say "the
 checkpoint before this one". So this module writes the products out, and dvc.yaml turns each item into a
 stage: ``graph.finetune["digits-600-tbc-0"]`` becomes ``finetune@digits-600-tbc-0``.
 """
 
+import json
 from pathlib import Path
-
-import yaml
 
 from mlegfn.artifacts import write_text
 from mlegfn.config import load
 from mlegfn.errors import UserError
 
-GRAPH = "graph.yaml"
-HEADER = "# Derived from params.yaml by `mlegfn graph`; do not edit.\n"
+GRAPH = "graph.json"
 
 STAGES = ("fetch", "pretrain", "finetune", "nll", "trajectories", "planar", "figures", "tables", "verdict")
 
@@ -82,22 +80,17 @@ def _add_nll(graph, device, run, model, select):
     graph["nll"][f"{device['scale']}-{run}"] = {**device, "run": run, "model": model, "select": select}
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes every item in full: an anchor in a derived file helps nobody."""
-
-    def ignore_aliases(self, data):
-        return True
-
-
 def render(params):
-    """The text of graph.yaml."""
-    return HEADER + yaml.dump(
-        {"graph": derive(params)}, Dumper=_Dumper, sort_keys=False, width=1000, default_flow_style=None
-    )
+    """The text of graph.json, an item a line. JSON, because DVC reads it a hundred times faster than YAML."""
+    stages = []
+    for stage, items in derive(params).items():
+        lines = ",\n".join(f"   {json.dumps(key)}: {json.dumps(item)}" for key, item in items.items())
+        stages.append(f"  {json.dumps(stage)}: {{\n{lines}\n  }}")
+    return '{\n "graph": {\n' + ",\n".join(stages) + "\n }\n}\n"
 
 
 def write(params=None):
-    """Write graph.yaml if its content would change; True if it did."""
+    """Write graph.json if its content would change; True if it did."""
     text = render(params or load())
     path = Path(GRAPH)
     if path.exists() and path.read_text() == text:
@@ -107,7 +100,7 @@ def write(params=None):
 
 
 def check(params):
-    """A graph.yaml that is not the one ``params`` gives is a UserError."""
+    """A graph.json that is not the one ``params`` gives is a UserError."""
     path = Path(GRAPH)
     if not path.exists() or path.read_text() != render(params):
         raise UserError(f"{GRAPH}: does not follow from params.yaml any more; run `mlegfn graph`")

@@ -1,0 +1,178 @@
+"""The command line. Imports the standard library only, until a subcommand needs more."""
+
+import argparse
+import errno
+import os
+import sys
+
+from mlegfn.errors import UserError
+
+# One thread a process: results must not depend on the number of cores, and parallelism is the engine's.
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def parser():
+    """Every subcommand with its options; ``run`` is the function that it calls with the parsed options."""
+    top = argparse.ArgumentParser(prog="mlegfn", description="One command reproduces every figure and table.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, run, help, scale=None):
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(run=run)
+        if scale:
+            command.add_argument(
+                "--scale",
+                default=None if scale == "required" else scale,
+                required=scale == "required",
+                help="a scale of params.yaml",
+            )
+        return command
+
+    stage = add("stage", _stage, "run one stage (the engines call this)", scale="required")
+    stage.add_argument("name", help="fetch, pretrain, finetune, …: see `mlegfn plan`")
+    stage.add_argument("--step", type=int, help="checkpoint, in training steps")
+    stage.add_argument("--arm", help="simple, vlb, tbc; for nll also baseline")
+    stage.add_argument("--seed", type=int, help="fine-tuning seed")
+    stage.add_argument("--problem", help="planar problem")
+    stage.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
+
+    graph = add("graph", _graph, "derive graph.yaml from params.yaml")
+    graph.add_argument("--check", action="store_true", help="only say whether it is up to date")
+
+    add("plan", _plan, "print a scale's stages as a shell script", scale="digits")
+    add("status", _status, "say of each stage whether it is done, stale or missing", scale="digits")
+    add("doctor", _doctor, "say what a scale needs that this machine lacks", scale="digits")
+
+    reproduce = add("reproduce", _reproduce, "run what is stale, then show the results", scale="digits")
+    reproduce.add_argument("--cores", type=int, help="stages at once (default: every core)")
+    reproduce.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
+
+    add("restore", _restore, "fetch every recorded artifact from the remote")
+    add("record", _record, "share every recorded artifact through the remote")
+    add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
+
+    warm = add("warm", _warm, "serve stages from a process that has imported torch already")
+    warm.add_argument("socket")
+    dvc = add("dvc", _dvc, "DVC's own command line, started warm where there is a warm server")
+    dvc.add_argument("arguments", nargs=argparse.REMAINDER)
+    return top
+
+
+def main(argv=None):
+    """Run one command; returns the exit code: 0, 1 (it failed), 2 (the user can mend it), 130 (Ctrl-C)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if argv[:1] and argv[0] in ("stage", "dvc") and "MLEGFN_WARM" in os.environ:
+            from mlegfn import warm
+
+            code = warm.request(os.environ["MLEGFN_WARM"], argv)
+            if code is not None:
+                return code
+        options = parser().parse_args(argv)
+        return options.run(options) or 0
+    except UserError as error:
+        return complain(error)
+    except OSError as error:
+        mendable = explain(error)
+        if mendable is None:
+            raise
+        return complain(mendable)
+    except KeyboardInterrupt:
+        print("mlegfn: interrupted; what was finished stays", file=sys.stderr)
+        return 130
+
+
+def complain(error):
+    """Print a UserError as the user should see it; returns the exit code."""
+    print(f"mlegfn: {error}", file=sys.stderr)
+    return 2
+
+
+def explain(error):
+    """The UserError behind an exception that the machine, not the code, is to blame for; else None."""
+    name = getattr(error, "filename", None) or "a file"
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+        return UserError(
+            f"{name}: no space left on the device; free some and run again, what is finished stays"
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(
+            f"{name}: not permitted ({error.strerror}); give this user the right to it and run again"
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return UserError("out of memory; lower `batch` or `consistency.chunk` of this scale in params.yaml")
+    return None
+
+
+def _stage(options):
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    if options.allow_cpu:
+        os.environ["MLEGFN_ALLOW_CPU"] = "1"
+    from mlegfn.pipeline.stage import run
+
+    key = {k: getattr(options, k) for k in ("step", "arm", "seed", "problem")}
+    return run(options.name, options.scale, {k: v for k, v in key.items() if v is not None})
+
+
+def _graph(options):
+    from mlegfn import config, graph
+
+    if options.check:
+        return graph.check(config.load())
+    print(f"{graph.GRAPH}: {'written' if graph.write() else 'up to date'}")
+
+
+def _plan(options):
+    from mlegfn.pipeline.plan import script
+
+    print(script(options.scale), end="")
+
+
+def _status(options):
+    from mlegfn.pipeline.status import show
+
+    return show(options.scale)
+
+
+def _doctor(options):
+    from mlegfn.pipeline.doctor import examine
+
+    return examine(options.scale)
+
+
+def _reproduce(options):
+    from mlegfn.pipeline.reproduce import reproduce
+
+    return reproduce(options.scale, options.cores, options.allow_cpu)
+
+
+def _restore(options):
+    from mlegfn.pipeline.share import restore
+
+    return restore()
+
+
+def _record(options):
+    from mlegfn.pipeline.share import record
+
+    return record()
+
+
+def _clean(options):
+    from mlegfn.pipeline.share import clean
+
+    return clean(options.scale)
+
+
+def _warm(options):
+    from mlegfn.warm import serve
+
+    return serve(options.socket)
+
+
+def _dvc(options):
+    from dvc.cli import main as dvc
+
+    return dvc(options.arguments)

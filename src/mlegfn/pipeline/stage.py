@@ -1,0 +1,96 @@
+"""One stage: its settings in, its module called, all that it prints kept in a log."""
+
+import contextlib
+import importlib
+import os
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from mlegfn import config, graph
+from mlegfn.cli import complain, explain
+from mlegfn.errors import UserError
+
+
+def stage_name(stage, scale_name, key):
+    """The name by which DVC, Snakemake and the logs call a stage: ``finetune@digits-600-tbc-0``."""
+    parts = [key.get(k) for k in ("step", "arm", "seed", "problem")]
+    if key.get("arm") == "baseline":
+        parts = ["baseline", key.get("step")]
+    return f"{stage}@" + "-".join(str(part) for part in (scale_name, *parts) if part is not None)
+
+
+def log_path(scale_name, name):
+    """Where the stage ``name`` keeps what it prints."""
+    return Path("results", scale_name, "logs", f"{name}.log")
+
+
+def run(stage, scale_name, key):
+    """Run ``mlegfn.stages.<stage>.run(scale_name, scale, **key)``; returns the exit code."""
+    params = config.load()
+    graph.check(params)
+    scale = params.scale(scale_name)
+    name = stage_name(stage, scale_name, key)
+    known = graph.derive(params)
+    if stage not in known:
+        raise UserError(f"{stage}: no such stage; there are {', '.join(known)}")
+    if name.split("@")[1] not in known[stage]:
+        raise UserError(
+            f"{name}: params.yaml asks for no such stage; `mlegfn plan --scale {scale_name}` lists them"
+        )
+
+    log = log_path(scale_name, name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with open(log, "a", buffering=1) as file, copied_to(file):
+        file.write(
+            f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(sys.argv)} (process {os.getpid()})\n"
+        )
+        code = attempt(stage, scale_name, scale, key)
+        file.write(f"=== exit {code} after {time.monotonic() - started:.1f} s\n")
+    return code
+
+
+def attempt(stage, scale_name, scale, key):
+    """Call the stage; errors are printed, a traceback only for those that no user can mend."""
+    try:
+        importlib.import_module(f"mlegfn.stages.{stage}").run(scale_name, scale, **key)
+        return 0
+    except UserError as error:
+        return complain(error)
+    except Exception as error:
+        if mendable := explain(error):
+            return complain(mendable)
+        traceback.print_exc()
+        return 1
+
+
+@contextlib.contextmanager
+def copied_to(file):
+    """Everything printed meanwhile also goes to ``file``."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Copy(out, file), Copy(err, file)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+class Copy:
+    """A text stream that writes to two; every other question is answered by the first."""
+
+    def __init__(self, stream, file):
+        self._stream, self._file = stream, file
+
+    def write(self, text):
+        self._file.write(text)
+        return self._stream.write(text)
+
+    def flush(self):
+        self._file.flush()
+        self._stream.flush()
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
