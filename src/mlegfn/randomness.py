@@ -16,6 +16,11 @@ def generator(seed, *key):
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
+def seed_layers(seed, *key):
+    """Seed torch's global generators, from which dropout draws, with ``(seed, *key)``."""
+    torch.manual_seed(generator(seed, *key, "layers").initial_seed())
+
+
 def batch_indices(seed, stage, step, batch, count):
     """[batch] int64: which of ``count`` items step ``step`` (0-based) sees.
 

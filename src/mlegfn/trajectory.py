@@ -66,6 +66,8 @@ def score(pair, states):
     steps, count = states.shape[0] - 1, states.shape[1]
     if steps != pair.timesteps:
         raise ValueError(f"a trajectory of this model has {pair.timesteps} steps, not {steps}")
+    if not states.isfinite().all():
+        raise ValueError("the trajectory holds states that are not finite")
     x_prev, x_t = states[:-1].flatten(0, 1), states[1:].flatten(0, 1)
     t = step_index(steps, count, states.device)
     return Trajectory(

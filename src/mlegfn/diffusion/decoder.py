@@ -12,6 +12,10 @@ def discretised_log_prob(x, mean, log_variance, levels, cdf="exact"):
     two outermost are open to ±∞, so the masses sum to one. ``cdf``: ``exact`` uses the normal
     CDF in log space; ``tanh`` is DDPM's approximation with its floor of 1e-12.
     """
+    if levels < 2:
+        raise ValueError(f"a discrete pixel has at least 2 levels, got {levels}")
+    if x.shape != mean.shape:
+        raise ValueError(f"x has shape {tuple(x.shape)} and its mean {tuple(mean.shape)}")
     half = 1 / (levels - 1)
     inverse_std = torch.exp(-0.5 * log_variance)
     lower = (x - half - mean) * inverse_std

@@ -60,7 +60,9 @@ class DenoisingModel:
         key = (name, like.dtype, like.device)
         if key not in self._tables:
             if name == "time":
-                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times]).to(like.device)
+                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times]).to(
+                    like.device
+                )
             elif name == "fixed":
                 table = self.log_variance.to(like.device, like.dtype)
             elif name == "large":
@@ -122,20 +124,22 @@ class DenoisingModel:
         return self.process.sample_trajectory(x0, generator)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator, device="cpu"):
-        """[T+1, N, ...]: index t is x_t; x_0 is the mean of the last step, without noise, as in DDPM."""
+    def sample_pf(self, shape, generator, device="cpu", keep=None):
+        """[T+1, N, ...]: one path of P_F from each of N draws of the prior, index t is x_t; x_0 is the mean
+        of the last step, without noise, as in DDPM. ``keep``: only the states at these times, in this order."""
         x = torch.randn(shape, generator=generator).to(device)
-        states = [x]
+        wanted = range(self.timesteps + 1) if keep is None else [int(t) for t in keep]
+        states = {self.timesteps: x}
         for step in range(self.timesteps, 0, -1):
             t = torch.full((len(x),), step, device=device)
             prediction = self.predict(x, t)
-            mean = self.process.reverse_mean(x, t, prediction.eps)
+            x = self.process.reverse_mean(x, t, prediction.eps)
             if step > 1:
                 noise = torch.randn(shape, generator=generator).to(device)
-                mean = mean + torch.exp(0.5 * prediction.log_variance) * noise
-            x = mean
-            states.append(x)
-        return torch.stack(states[::-1])
+                x = x + torch.exp(0.5 * prediction.log_variance) * noise
+            if step - 1 in wanted:
+                states[step - 1] = x
+        return torch.stack([states[t] for t in wanted])
 
 
 def _columns(values, like):

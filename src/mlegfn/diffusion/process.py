@@ -35,15 +35,19 @@ class GaussianDiffusion:
         self.beta = torch.cat([torch.zeros(1, dtype=torch.float64), betas])
         self.alpha = 1 - self.beta
         self.alpha_bar = self.alpha.cumprod(0)
+        # 1 − ᾱ_1 may be 1e-4: formed in float32 from ᾱ it would lose four digits, so it is a table too.
+        self.sqrt_alpha, self.sqrt_beta = self.alpha.sqrt(), self.beta.sqrt()
+        self.sqrt_alpha_bar, self.noise_variance = self.alpha_bar.sqrt(), 1 - self.alpha_bar
+        self.noise_std = self.noise_variance.sqrt()
         previous = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]])
-        one_minus = (1 - self.alpha_bar).clamp(min=torch.finfo(torch.float64).tiny)
+        one_minus = self.noise_variance.clamp(min=torch.finfo(torch.float64).tiny)
         # Posterior q(x_{t−1} | x_t, x_0): Ho et al. 2020, eq. 7. At t = 1 it is the point x_0.
         self.posterior_variance = self.beta * (1 - previous) / one_minus
         self.posterior_x0 = previous.sqrt() * self.beta / one_minus
-        self.posterior_xt = self.alpha.sqrt() * (1 - previous) / one_minus
+        self.posterior_xt = self.sqrt_alpha * (1 - previous) / one_minus
         # The reverse mean is (x_t − mean_eps·ε)/√α_t; c_t turns an error in ε into one in that mean.
         self.mean_eps = self.beta / one_minus.sqrt()
-        self.eps_to_mean = self.mean_eps / self.alpha.sqrt()
+        self.eps_to_mean = self.mean_eps / self.sqrt_alpha
         self.network_times = torch.arange(len(betas)) if network_times is None else network_times
         self._cast = {}
 
@@ -55,39 +59,56 @@ class GaussianDiffusion:
         values = self._cast[key][t]
         return values.view(-1, *[1] * (like.ndim - 1)) if values.ndim else values
 
+    def _check(self, t, *states):
+        """Refuse times outside 0…T and states whose shapes would broadcast to something else."""
+        shapes = {tuple(x.shape) for x in states}
+        if len(shapes) > 1:
+            raise ValueError(f"states and noise must have one shape, got {sorted(shapes)}")
+        if isinstance(t, torch.Tensor) and t.shape not in {(), (len(states[0]),)}:
+            raise ValueError(f"t must be an int or [N] = [{len(states[0])}], got shape {tuple(t.shape)}")
+        # On a GPU the look would wait for the device; there an index out of range is torch's own error.
+        if not isinstance(t, torch.Tensor) or (t.device.type == "cpu" and t.numel()):
+            low, high = (int(t.min()), int(t.max())) if isinstance(t, torch.Tensor) else (t, t)
+            if low < 0 or high > self.timesteps:
+                raise ValueError(f"times lie in 0…{self.timesteps}, got {low}…{high}")
+
     def marginal(self, x0, t):
         """Mean [N, ...] and variance of q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I)."""
-        alpha_bar = self.table("alpha_bar", t, x0)
-        return alpha_bar.sqrt() * x0, 1 - alpha_bar
+        self._check(t, x0)
+        return self.table("sqrt_alpha_bar", t, x0) * x0, self.table("noise_variance", t, x0)
 
     def noise(self, x0, t, eps):
         """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε."""
-        mean, variance = self.marginal(x0, t)
-        return mean + variance.sqrt() * eps
+        self._check(t, x0, eps)
+        return self.table("sqrt_alpha_bar", t, x0) * x0 + self.table("noise_std", t, x0) * eps
 
     def noise_of(self, x0, x_t, t):
         """The ε with x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: what a network at x_t should predict."""
-        mean, variance = self.marginal(x0, t)
-        return (x_t - mean) / variance.sqrt()
+        self._check(t, x0, x_t)
+        return (x_t - self.table("sqrt_alpha_bar", t, x0) * x0) / self.table("noise_std", t, x0)
 
     def predict_x0(self, x_t, t, eps):
         """x̂_0 = (x_t − √(1 − ᾱ_t) ε)/√ᾱ_t."""
-        alpha_bar = self.table("alpha_bar", t, x_t)
-        return (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+        self._check(t, x_t, eps)
+        return (x_t - self.table("noise_std", t, x_t) * eps) / self.table("sqrt_alpha_bar", t, x_t)
 
     def posterior(self, x0, x_t, t):
         """Mean and variance β̃_t of q(x_{t−1} | x_t, x_0)."""
+        self._check(t, x0, x_t)
         mean = self.table("posterior_x0", t, x_t) * x0 + self.table("posterior_xt", t, x_t) * x_t
         return mean, self.table("posterior_variance", t, x_t)
 
     def reverse_mean(self, x_t, t, eps):
         """μ(x_t, ε) = (x_t − β_t/√(1 − ᾱ_t) · ε)/√α_t: the posterior mean with x̂_0 in place of x_0."""
-        return (x_t - self.table("mean_eps", t, x_t) * eps) / self.table("alpha", t, x_t).sqrt()
+        self._check(t, x_t, eps)
+        return (x_t - self.table("mean_eps", t, x_t) * eps) / self.table("sqrt_alpha", t, x_t)
 
     def bridge(self, x_s, x_t, s, r, t):
         """Mean and variance of q(x_r | x_s, x_t) for s < r < t; x_0's posterior is its case s = 0."""
         if not (0 <= s < r < t <= self.timesteps):
             raise ValueError(f"a bridge needs 0 ≤ s < r < t ≤ T, got s={s}, r={r}, t={t}")
+        if x_s.shape != x_t.shape:
+            raise ValueError(f"the ends of a bridge have shapes {tuple(x_s.shape)} and {tuple(x_t.shape)}")
         early, late = self.alpha_bar[r] / self.alpha_bar[s], self.alpha_bar[t] / self.alpha_bar[r]
         v_early, v_late = 1 - early, 1 - late
         total = v_late + late * v_early
@@ -100,7 +121,8 @@ class GaussianDiffusion:
 
     def log_pb(self, x_prev, x_t, t):
         """[N]: log q(x_t | x_{t−1})."""
-        mean = self.table("alpha", t, x_t).sqrt() * x_prev
+        self._check(t, x_prev, x_t)
+        mean = self.table("sqrt_alpha", t, x_t) * x_prev
         return normal_log_prob(x_t, mean, self.table("beta", t, x_t).log())
 
     def sample_trajectory(self, x0, generator):
@@ -110,14 +132,18 @@ class GaussianDiffusion:
 
     def trajectory_of(self, x0, noise):
         """The joint path [T+1, B, ...] that ``noise`` [T, B, ...] drives: x_t = √α_t x_{t−1} + √β_t ε_t."""
+        if noise.shape != (self.timesteps, *x0.shape):
+            raise ValueError(f"noise must be [T, *x0.shape] = {(self.timesteps, *x0.shape)}, got {tuple(noise.shape)}")
         states = [x0]
         for t in range(1, self.timesteps + 1):
-            alpha = self.table("alpha", t, x0)
-            states.append(alpha.sqrt() * states[-1] + (1 - alpha).sqrt() * noise[t - 1])
+            drift, spread = self.table("sqrt_alpha", t, x0), self.table("sqrt_beta", t, x0)
+            states.append(drift * states[-1] + spread * noise[t - 1])
         return torch.stack(states)
 
     def sample_bridge(self, x_s, x_t, s, t, generator):
         """[t−s+1, B, ...]: one joint path x_s, …, x_t of q given both ends."""
+        if not 0 <= s < t <= self.timesteps:
+            raise ValueError(f"a bridge needs 0 ≤ s < t ≤ T, got s={s}, t={t}")
         states = [x_s]
         for r in range(s + 1, t):
             mean, variance = self.bridge(states[-1], x_t, r - 1, r, t)

@@ -10,7 +10,10 @@ def fixed_log_variance(process, kind):
 
     Both with t = 1 replaced by β̃_2, as in DDPM's code: β̃_1 is 0 and has no logarithm.
     """
-    table = {"large": process.beta, "small": process.posterior_variance}[kind].clone()
+    tables = {"large": process.beta, "small": process.posterior_variance}
+    if kind not in tables:
+        raise ValueError(f"no fixed variance {kind!r}; there are large and small")
+    table = tables[kind].clone()
     table[1] = process.posterior_variance[2] if process.timesteps > 1 else process.beta[1]
     table[0] = 1.0  # never read
     return table.log()

@@ -5,7 +5,16 @@ import math
 __all__ = ["build_unet", "eps_network", "reinitialise"]
 
 
-def build_unet(channels, size, block_out_channels, attention, layers_per_block, norm_num_groups, dropout, learned_variance=False):
+def build_unet(
+    channels,
+    size,
+    block_out_channels,
+    attention,
+    layers_per_block,
+    norm_num_groups,
+    dropout,
+    learned_variance=False,
+):
     """A ``UNet2DModel`` for [N, channels, size, size] that computes what DDPM's network does.
 
     diffusers' class defaults differ from DDPM in norm_eps, downsample_padding, flip_sin_to_cos,
@@ -15,7 +24,9 @@ def build_unet(channels, size, block_out_channels, attention, layers_per_block, 
     from diffusers import UNet2DModel
 
     if size % 2 ** (len(block_out_channels) - 1):
-        raise ValueError(f"{len(block_out_channels)} resolutions need a size divisible by {2 ** (len(block_out_channels) - 1)}, not {size}")
+        raise ValueError(
+            f"{len(block_out_channels)} resolutions need a size divisible by {2 ** (len(block_out_channels) - 1)}, not {size}"
+        )
     network = UNet2DModel(
         sample_size=size,
         in_channels=channels,

@@ -13,22 +13,37 @@ from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.errors import UserError
 from mlegfn.networks.unet import build_unet, eps_network
 
-__all__ = ["build_network", "log_variance_of", "model_of", "process_of", "read_model", "read_state", "write_checkpoint"]
+__all__ = [
+    "build_network",
+    "log_variance_of",
+    "model_of",
+    "process_of",
+    "read_model",
+    "read_state",
+    "write_checkpoint",
+]
 
 
 def process_of(settings):
     """The noising process of ``settings`` (config.Diffusion)."""
-    return GaussianDiffusion(betas(settings.timesteps, settings.beta_schedule, settings.beta_start, settings.beta_end))
+    return GaussianDiffusion(
+        betas(settings.timesteps, settings.beta_schedule, settings.beta_start, settings.beta_end)
+    )
 
 
 def build_network(scale, dataset):
     """The scale's U-Net for images of ``dataset["shape"]`` [C, H, W], with torch's initial weights."""
     channels, height, width = dataset["shape"]
     if height != width:
-        raise UserError(f"the U-Net takes square images, but data {dataset['label']} is {height}×{width}; crop or resize them")
+        raise UserError(
+            f"the U-Net takes square images, but data {dataset['label']} is {height}×{width}; crop or resize them"
+        )
     try:
         return build_unet(
-            channels, height, learned_variance=scale.diffusion.variance == "learned", **scale.network.model_dump()
+            channels,
+            height,
+            learned_variance=scale.diffusion.variance == "learned",
+            **scale.network.model_dump(),
         )
     except ValueError as error:
         raise UserError(f"params.yaml: network: {error}") from None
@@ -42,7 +57,9 @@ def log_variance_of(process, kind, errors):
     if kind == "learned":
         return None
     if kind == "analytic":
-        return analytic_log_variance(process, torch.as_tensor(errors, dtype=torch.float64)[process.network_times])
+        return analytic_log_variance(
+            process, torch.as_tensor(errors, dtype=torch.float64)[process.network_times]
+        )
     return fixed_log_variance(process, kind)
 
 
@@ -50,7 +67,7 @@ def model_of(network, scale, levels, errors):
     """P_F of a U-Net at a scale's settings; ``errors`` as in ``log_variance_of`` (None unless analytic)."""
     process = process_of(scale.diffusion)
     table = log_variance_of(process, scale.diffusion.variance, errors)
-    return DenoisingModel(eps_network(network), process, table, levels, scale.nll.decoder)
+    return DenoisingModel(eps_network(network), process, table, levels, scale.diffusion.decoder)
 
 
 def write_checkpoint(path, state, scale, dataset, errors, with_training_state=True):
@@ -70,7 +87,9 @@ def write_checkpoint(path, state, scale, dataset, errors, with_training_state=Tr
     scheduler = DDPMScheduler(
         num_train_timesteps=process.timesteps,
         trained_betas=process.beta[1:].tolist(),
-        variance_type={"large": "fixed_large", "learned": "learned_range"}.get(scale.diffusion.variance, "fixed_small"),
+        variance_type={"large": "fixed_large", "learned": "learned_range"}.get(
+            scale.diffusion.variance, "fixed_small"
+        ),
     )
     with atomic_directory(path) as folder:
         DDPMPipeline(unet=averaged, scheduler=scheduler).save_pretrained(folder)
@@ -97,7 +116,9 @@ def read_safetensors(path):
     except FileNotFoundError:
         raise UserError(f"{path}: not found; `dvc repro` or `make restore` makes it") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete its folder and run again, or `make restore`") from None
+        raise UserError(
+            f"{path}: damaged ({error}); delete its folder and run again, or `make restore`"
+        ) from None
 
 
 def read_state(path, state):
@@ -111,7 +132,7 @@ def read_state(path, state):
     return record
 
 
-def read_model(path, scale):
+def read_model(path, scale, device="cpu"):
     """The EMA network of checkpoint ``path`` as a ``DenoisingModel`` in eval mode."""
     path = Path(path)
     record = read_json(path / "mlegfn.json")
@@ -122,6 +143,8 @@ def read_model(path, scale):
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise UserError(f"{path}: trained with another `network` block ({first})") from None
-    if json.dumps(record["diffusion"], sort_keys=True) != json.dumps(scale.diffusion.model_dump(), sort_keys=True):
+    if json.dumps(record["diffusion"], sort_keys=True) != json.dumps(
+        scale.diffusion.model_dump(), sort_keys=True
+    ):
         raise UserError(f"{path}: trained with another `diffusion` block; run again to retrain it")
-    return model_of(network.eval(), scale, record["dataset"]["levels"], record["epsilon_errors"])
+    return model_of(network.to(device).eval(), scale, record["dataset"]["levels"], record["epsilon_errors"])

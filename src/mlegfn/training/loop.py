@@ -20,7 +20,14 @@ def train(state, accumulate, settings, stop, start=0, after_step=None, descripti
     Raises FloatingPointError when the gradient is not finite: nothing is written then.
     """
     state.network.train()
-    bar = tqdm(range(state.step, stop), desc=description, unit="step", initial=state.step, total=stop, mininterval=1.0)
+    bar = tqdm(
+        range(state.step, stop),
+        desc=description,
+        unit="step",
+        initial=state.step,
+        total=stop,
+        mininterval=1.0,
+    )
     for step in bar:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(settings, step - start)
@@ -28,7 +35,9 @@ def train(state, accumulate, settings, stop, start=0, after_step=None, descripti
         logs = accumulate(step)
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
         if not norm.isfinite():
-            raise FloatingPointError(f"the gradient is not finite at step {step}; lower the learning rate or λ")
+            raise FloatingPointError(
+                f"the gradient is not finite at step {step}; lower the learning rate or λ"
+            )
         state.optimizer.step()
         state.ema.step(state.network.parameters())
         state.step = step + 1

@@ -69,18 +69,15 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
 
     value, coefficients, mean_log_w = 0.0, None, None
     if weight > 0 and not one_pass:
-        log_pf = _log_pf_without_gradient(chain, settings.chunk, evaluations)
-        value, coefficients, mean_log_w = _coefficients(chain.sum_over_steps(log_pf) + fixed, M, scale, settings)
+        # Dropout must strike the same units in both passes, or g would belong to another function.
+        with torch.random.fork_rng([chain.states.device] if chain.states.is_cuda else []):
+            log_pf = _log_pf_without_gradient(chain, settings.chunk, evaluations)
+        value, coefficients, mean_log_w = _coefficients(
+            chain.sum_over_steps(log_pf) + fixed, M, scale, settings
+        )
         coefficients = coefficients * (rows / len(picked))
 
     likelihood = 0.0
-    for part in torch.arange(len(anchor.t)).split(settings.chunk):
-        x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
-        loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / total
-        loss.backward()
-        evaluations.add(len(t), backward=True)
-        likelihood += loss.item()
-
     for part in picked.split(settings.chunk):
         x0, x_prev, x_t, t = chain.rows(part)
         out = chain.model.evaluate(x_t, t)
@@ -96,7 +93,19 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
             column = part.to(t.device) % chain.states.shape[1]
             loss = loss + weight * (coefficients[column].to(log_pf.dtype) * log_pf).sum()
         loss.backward()
-    return {"loss": likelihood + weight * value, "likelihood": likelihood, "consistency": value, "log_w": mean_log_w}
+
+    for part in torch.arange(len(anchor.t)).split(settings.chunk):
+        x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
+        loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / total
+        loss.backward()
+        evaluations.add(len(t), backward=True)
+        likelihood += loss.item()
+    return {
+        "loss": likelihood + weight * value,
+        "likelihood": likelihood,
+        "consistency": value,
+        "log_w": mean_log_w,
+    }
 
 
 def x0_dims(x0):
@@ -129,6 +138,8 @@ def _coefficients(log_w, M, scale, settings):
     """Mean consistency over images, and its derivative in each trajectory's log w [B·M]."""
     log_w = log_w.double().requires_grad_()
     table = log_w.view(-1, M) / scale
-    spread = consistency(table) if settings.loss == "square" else huber_consistency(table, settings.huber_delta)
+    spread = (
+        consistency(table) if settings.loss == "square" else huber_consistency(table, settings.huber_delta)
+    )
     (slope,) = torch.autograd.grad(spread.mean(), log_w)
     return spread.mean().item(), slope, log_w.mean().item()

@@ -43,11 +43,12 @@ class Scratch:
         for step in sorted((int(p.name) for p in self.folder.glob("[0-9]*")), reverse=True):
             try:
                 flat = read_safetensors(self.folder / str(step) / "state.safetensors")
-                logs[:] = read_json(self.folder / str(step) / "logs.json")
-                state.load(flat)
+                saved = read_json(self.folder / str(step) / "logs.json")
+                state.load(flat)  # all or nothing
             except (UserError, ValueError, KeyError) as error:
                 print(f"ignoring a damaged saved state: {error}")
                 continue
+            logs[:] = saved
             print(f"resuming at step {step} from {self.folder}")
             return
 

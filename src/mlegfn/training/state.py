@@ -30,29 +30,40 @@ class TrainingState:
 
     @torch.no_grad()
     def load(self, flat):
-        """Take over the state of ``tensors``; ValueError if it belongs to another network."""
+        """Take over the state of ``tensors``, whole or not at all: ValueError if it belongs to another
+        network, or lacks something that training on would need."""
         named = dict(self.network.named_parameters())
-        expected, found = {f"raw.{name}" for name in named}, {name for name in flat if name.startswith("raw.")}
+        expected, found = (
+            {f"raw.{name}" for name in named},
+            {name for name in flat if name.startswith("raw.")},
+        )
         if expected != found or any(flat[f"raw.{n}"].shape != p.shape for n, p in named.items()):
             raise ValueError("the stored state belongs to a network of another architecture")
+        moments = {f"adam.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq") for name in named}
+        needed = {"step", "ema.step", *(f"ema.{name}" for name in named)}
+        if needed <= flat.keys() and (int(flat["step"]) > 0 or moments & flat.keys()):
+            needed |= moments  # without its moments Adam would go on, elsewhere
+        if missing := sorted(needed - flat.keys()):
+            raise ValueError(f"the stored state lacks {missing[0]} and {len(missing) - 1} more")
         self.step = int(flat["step"])
         self.ema.optimization_step = int(flat["ema.step"])
         self.optimizer.state.clear()
         for (name, parameter), shadow in zip(named.items(), self.ema.shadow_params, strict=True):
             parameter.copy_(flat[f"raw.{name}"])
             shadow.copy_(flat[f"ema.{name}"])
-            moments = {key: flat.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if moments["exp_avg"] is not None:
+            if moments <= needed:
                 self.optimizer.state[parameter] = {
-                    "step": moments["step"].clone(),
-                    "exp_avg": moments["exp_avg"].to(parameter.device, copy=True),
-                    "exp_avg_sq": moments["exp_avg_sq"].to(parameter.device, copy=True),
+                    "step": flat[f"adam.step.{name}"].clone(),
+                    "exp_avg": flat[f"adam.exp_avg.{name}"].to(parameter.device, copy=True),
+                    "exp_avg_sq": flat[f"adam.exp_avg_sq.{name}"].to(parameter.device, copy=True),
                 }
 
     def ema_weights(self):
         """The network's state dict with the EMA in place of the raw weights."""
         weights = dict(self.network.state_dict())
-        weights.update(zip((n for n, _ in self.network.named_parameters()), self.ema.shadow_params, strict=True))
+        weights.update(
+            zip((n for n, _ in self.network.named_parameters()), self.ema.shadow_params, strict=True)
+        )
         return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 

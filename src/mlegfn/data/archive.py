@@ -1,0 +1,131 @@
+"""Images that users bring: a folder, .zip or .tar.* laid out ``train/<class>/*.png|jpg``, ``test/<class>/…``."""
+
+import io
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+
+from mlegfn.data.containers import files
+from mlegfn.data.images import Images
+from mlegfn.errors import UserError
+
+SIDE = 1024  # largest width and height, pixels
+TOTAL_PIXEL_BYTES = 8 * 2**30
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+CHANNELS = {"L": 1, "RGB": 3}
+
+
+def load(path):
+    """Read all images; nothing is unpacked to disk.
+
+    Order: the first image (by path) of every class, then the second of every class, …, so that the first
+    N hold all classes and the order does not depend on how the archive was packed.
+
+    :param path: a folder or archive; one folder around ``train`` and ``test`` is allowed
+    :returns: :class:`Images` of 256 levels, grey [N, 1, H, W] or RGB [N, 3, H, W]
+    :raises UserError: one line that names the file at fault
+    """
+    from tqdm import tqdm
+
+    path = Path(path).expanduser()
+    splits, like, total = {"train": {}, "test": {}}, None, 0
+    for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
+        place = _place(path, name)
+        if place is None:
+            continue
+        root, split, label = place
+        pixels = _decode(path, name, content)
+        like = like or (name, root, pixels.shape)
+        if root != like[1]:
+            raise UserError(
+                f"{path}: {name!r}: lies under {root!r}, {like[0]!r} under {like[1]!r}; keep one folder"
+            )
+        if pixels.shape != like[2]:
+            raise UserError(
+                f"{path}: {name!r}: is {_said(pixels.shape)}, but {like[0]!r} is {_said(like[2])}; make all images alike"
+            )
+        total += pixels.nbytes
+        if total > TOTAL_PIXEL_BYTES:
+            raise UserError(
+                f"{path}: {name!r}: more than {TOTAL_PIXEL_BYTES} bytes of pixels; make it smaller"
+            )
+        splits[split].setdefault(label, []).append((name, pixels))
+    for split, classes in splits.items():
+        if not classes:
+            raise UserError(f"{path}: holds no {split} images; put .png or .jpg files into {split}/<class>/")
+    names = sorted({name for classes in splits.values() for name in classes})
+    train, test = (_stacked(splits[split], names) for split in ("train", "test"))
+    return Images(*train, *test, levels=256, label=label_of(path), classes=len(names), source="archive")
+
+
+def label_of(path):
+    """The archive's name without its endings: ``birds.tar.xz`` → ``birds``."""
+    name = Path(path).expanduser().resolve().name
+    for ending in (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)] or name
+    return name
+
+
+def _place(path, name):
+    """(folder around it, split, class) of an image's path; None for what systems leave in archives."""
+    parts = PurePosixPath(name).parts
+    if any(
+        part.startswith((".", "__MACOSX")) or part.lower() in ("thumbs.db", "desktop.ini") for part in parts
+    ):
+        return None
+    at = next((depth for depth, part in enumerate(parts[:2]) if part in ("train", "test")), None)
+    if at is None:
+        if len(parts) <= 2 and PurePosixPath(name).suffix.lower() not in SUFFIXES:
+            return None  # a README or licence beside the images
+        raise UserError(f"{path}: {name!r}: lies in neither train/<class>/ nor test/<class>/; move it there")
+    if len(parts) != at + 3:
+        raise UserError(
+            f"{path}: {name!r}: images belong into {parts[at]}/<class>/, not higher or deeper; move it"
+        )
+    if PurePosixPath(name).suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: {name!r}: is no .png or .jpg; convert it, or take it out")
+    return "/".join(parts[:at]), parts[at], parts[at + 1]
+
+
+def _decode(path, name, content):
+    """One image as uint8 [C, H, W]."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+    except Exception as error:  # Pillow's decoders raise nearly everything on broken bytes
+        raise _undecodable(path, name, content, error) from None
+    if max(image.size) > SIDE:
+        raise UserError(
+            f"{path}: {name!r}: is {image.width}×{image.height}, larger than {SIDE}×{SIDE}; scale it down"
+        )
+    if image.mode not in CHANNELS:
+        raise UserError(f"{path}: {name!r}: has the mode {image.mode}; convert it to 8-bit grey (L) or RGB")
+    try:
+        pixels = np.asarray(image)
+    except Exception as error:
+        raise _undecodable(path, name, content, error) from None
+    return pixels.reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
+
+
+def _undecodable(path, name, content, error):
+    reason = "empty file" if not content else " ".join(str(error).split())[:200]
+    return UserError(f"{path}: {name!r}: no readable PNG or JPEG ({reason}); replace it, or take it out")
+
+
+def _said(shape):
+    return f"{shape[2]}×{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
+
+
+def _stacked(classes, names):
+    """``{class: [(path, pixels), …]}`` as tensors, the k-th images of all classes before the k+1-th."""
+    ranked = [
+        (rank, names.index(label), pixels)
+        for label, images in classes.items()
+        for rank, (_, pixels) in enumerate(sorted(images, key=lambda image: image[0]))
+    ]
+    ranked.sort(key=lambda entry: entry[:2])
+    pixels = torch.from_numpy(np.stack([pixels for *_, pixels in ranked]))
+    return pixels, torch.tensor([label for _, label, _ in ranked], dtype=torch.int64)

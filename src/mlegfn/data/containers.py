@@ -1,0 +1,181 @@
+"""The files inside a folder, .zip or .tar.*, one after the other, with nothing written to disk.
+
+Archives come from anywhere, so each is read as if it were hostile: links, special files, absolute paths
+and paths that climb are refused, and so is whatever unpacks to more than a cap, before it is unpacked.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from mlegfn.errors import UserError
+
+FILE_BYTES = 16 * 2**20  # one file, unpacked
+TOTAL_BYTES = 4 * 2**30  # all of them
+FILES = 1_000_000
+
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+BROKEN = (
+    *BROKEN,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)  # encrypted, odd headers
+
+
+def files(path):
+    """Yield ``(name, content)`` of every file in the folder or archive ``path``.
+
+    :raises UserError: naming the archive and the file in it, if it is broken, hostile or too large
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        reader = _folder
+    elif not path.is_file():
+        raise UserError(f"{path}: not found; give a folder, a .zip or a .tar.* of images")
+    else:
+        reader = _zip if zipfile.is_zipfile(path) else _tar
+    total, seen = 0, set()
+    try:
+        for name, size, read in reader(path):
+            if size > FILE_BYTES:
+                raise UserError(
+                    f"{path}: {name!r}: unpacks to {size} bytes, more than {FILE_BYTES}; no image is that large"
+                )
+            if name in seen:
+                raise UserError(f"{path}: {name!r}: is in it twice; keep one")
+            seen.add(name)
+            content = read(FILE_BYTES + 1)
+            total += len(content)
+            if len(content) > FILE_BYTES or total > TOTAL_BYTES or len(seen) > FILES:
+                raise UserError(
+                    f"{path}: {name!r}: up to here it unpacks to {len(seen)} files of {total} bytes, more than the "
+                    f"{FILES} files or {TOTAL_BYTES} bytes that are read; make it smaller"
+                )
+            if len(content) != size:
+                raise UserError(
+                    f"{path}: {name!r}: holds {len(content)} bytes of {size}; fetch or pack it again"
+                )
+            yield name, content
+    except BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read to its end ({reason}); fetch or pack it again") from None
+
+
+def _safe(path, name):
+    """``name`` if it stays inside the archive, else a UserError."""
+    parts = name.split("/")
+    if (
+        not name
+        or name[0] == "/"
+        or "\\" in name
+        or ":" in parts[0]
+        or ".." in parts
+        or not name.isprintable()
+    ):
+        raise UserError(f"{path}: {name!r}: not a path inside the archive, so it is refused; pack it again")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def _refuse(path, name, what):
+    raise UserError(f"{path}: {name!r}: is {what}, which is refused; put the file itself there")
+
+
+def _folder(path):
+    for folder, folders, names in os.walk(path, onerror=_raise):
+        folders.sort()
+        for name in sorted([*folders, *names]):
+            file = Path(folder, name)
+            relative = file.relative_to(path).as_posix()
+            if file.is_symlink():
+                _refuse(path, relative, "a link")
+            if file.is_file():
+                yield relative, file.stat().st_size, lambda limit, file=file: _head(file.open("rb"), limit)
+            elif not file.is_dir():
+                _refuse(path, relative, "a special file")
+
+
+def _raise(error):
+    raise error
+
+
+def _head(stream, limit):
+    with stream:
+        return stream.read(limit)
+
+
+def _zip(path):
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            name = _safe(path, entry.filename)
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind == stat.S_IFLNK:
+                _refuse(path, name, "a link")
+            if not entry.is_dir():
+                yield name, entry.file_size, lambda limit, entry=entry: _head(archive.open(entry), limit)
+
+
+def _tar(path):
+    with _unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        for member in archive:
+            name = _safe(path, member.name)
+            if member.issym() or member.islnk():
+                _refuse(path, name, "a link")
+            if not (member.isreg() or member.isdir()):
+                _refuse(path, name, "a special file")
+            if member.isreg():
+                yield (
+                    name,
+                    member.size,
+                    lambda limit, member=member: _head(archive.extractfile(member), limit),
+                )
+            archive.members = []  # tarfile would keep every header
+
+
+def _unpacked(path):
+    """The tar inside whatever compresses it."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic[:2] == b"\x1f\x8b":
+        stream = gzip.open(path)
+    elif magic[:3] == b"BZh":
+        stream = bz2.open(path)
+    elif magic == b"\xfd7zXZ\x00":
+        stream = lzma.open(path)
+    elif magic[:4] == b"\x28\xb5\x2f\xfd":
+        raise UserError(f"{path}: zstd is not read here; pack it as .tar.xz, .tar.gz or .zip")
+    else:
+        stream = path.open("rb")
+    return _Capped(stream)
+
+
+class _Capped:
+    """A stream that refuses to go on for ever: headers of a tar are read whole, however large they claim to be."""
+
+    def __init__(self, stream):
+        self.stream, self.tell = stream, stream.tell
+
+    def read(self, size=-1):
+        if not 0 <= size <= 2 * FILE_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self.stream.read(size)
+
+    def seek(self, offset, whence=0):
+        # Padding and skipped content count too: a member is unpacked even to skip it.
+        if whence != 0 or offset > TOTAL_BYTES + FILES * 1024:
+            raise tarfile.ReadError(f"more than {TOTAL_BYTES} bytes unpacked")
+        return self.stream.seek(offset)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stream.close()

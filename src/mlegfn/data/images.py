@@ -1,0 +1,140 @@
+"""What every source of images gives, its two files, and the way from levels to [−1, 1] and back."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as tensors_to
+
+from mlegfn.artifacts import read_json, write_bytes, write_json
+from mlegfn.errors import UserError
+
+TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Two splits of images as integer levels.
+
+    ``train_images``, ``test_images``: uint8 [N, C, H, W], values 0 … ``levels`` − 1;
+    ``train_labels``, ``test_labels``: int64 [N], values 0 … ``classes`` − 1;
+    ``label``: the data's name in tables and figures; ``source``: the module that gave it.
+    """
+
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    levels: int
+    label: str
+    classes: int
+    source: str
+
+    @property
+    def shape(self):
+        """(C, H, W) of one image."""
+        return tuple(self.train_images.shape[1:])
+
+    def limited(self, train=None, test=None):
+        """The first ``train`` and ``test`` images; None = all."""
+        return replace(
+            self,
+            train_images=self.train_images[:train],
+            train_labels=self.train_labels[:train],
+            test_images=self.test_images[:test],
+            test_labels=self.test_labels[:test],
+        )
+
+
+def scale_to_unit(images, levels):
+    """Levels to the network's range: x = 2k/(levels − 1) − 1, float32 in [−1, 1], on the same device.
+
+    :param images: uint8 tensor of any shape, values 0 … levels − 1
+    """
+    _check_levels(levels)
+    if images.dtype != torch.uint8:
+        raise ValueError(f"levels must be uint8, not {images.dtype}")
+    # Multiply before the division: the extremes are then exactly ±1 and the middle exactly 0.
+    return images.float() * 2 / (levels - 1) - 1
+
+
+def to_levels(x, levels):
+    """The nearest level of each value, clipped to the range: the inverse of :func:`scale_to_unit`, uint8."""
+    _check_levels(levels)
+    if not torch.isfinite(x).all():
+        raise ValueError("values must be finite to have a nearest level")
+    return ((x + 1) * ((levels - 1) / 2)).round().clamp(0, levels - 1).to(torch.uint8)
+
+
+def _check_levels(levels):
+    if not 2 <= levels <= 256:
+        raise ValueError(f"levels must be from 2 to 256, not {levels}")
+
+
+def pixels_sha256(images):
+    """Hex SHA-256 of the levels in memory order [N, C, H, W]."""
+    return hashlib.sha256(images.contiguous().numpy().data).hexdigest()
+
+
+def save_images(images, folder):
+    """Write ``images.safetensors`` and ``dataset.json``; equal images give equal bytes."""
+    folder = Path(folder)
+    content = tensors_to({name: getattr(images, name).contiguous() for name in TENSORS})
+    write_bytes(folder / "images.safetensors", content)
+    write_json(
+        folder / "dataset.json",
+        {
+            "source": images.source,
+            "label": images.label,
+            "levels": images.levels,
+            "shape": list(images.shape),
+            "train": len(images.train_labels),
+            "test": len(images.test_labels),
+            "classes": images.classes,
+            "sha256_train": pixels_sha256(images.train_images),
+            "sha256_test": pixels_sha256(images.test_images),
+            "sha256_file": hashlib.sha256(content).hexdigest(),
+        },
+    )
+
+
+def load_images(folder):
+    """The images of ``data/<scale>/``, verified.
+
+    :raises UserError: if a file is missing, truncated or altered: which, both hashes, and what to do
+    """
+    folder = Path(folder)
+    file = folder / "images.safetensors"
+    again = f"`dvc repro fetch@{folder.name}` or `make restore` makes it anew"
+    dataset = read_json(folder / "dataset.json")
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; {again}") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); {again}") from None
+    try:
+        expected = {name: dataset[f"sha256_{name}"] for name in ("file", "train", "test")}
+        images = {name: dataset[name] for name in ("levels", "label", "classes", "source")}
+        counts = (dataset["train"], dataset["test"], tuple(dataset["shape"]))
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / 'dataset.json'}: altered, or from another version; {again}") from None
+    _same(file, expected["file"], hashlib.sha256(content).hexdigest(), again)
+    try:
+        images = Images(**tensors_from(content), **images)
+        found = (len(images.train_labels), len(images.test_labels), images.shape)
+    except (SafetensorError, TypeError) as error:
+        raise UserError(f"{file}: no file of images ({error}); {again}") from None
+    if found != counts:
+        raise UserError(f"{folder / 'dataset.json'}: says {counts}, but {file.name} holds {found}; {again}")
+    _same(f"{file} (train_images)", expected["train"], pixels_sha256(images.train_images), again)
+    _same(f"{file} (test_images)", expected["test"], pixels_sha256(images.test_images), again)
+    return images
+
+
+def _same(what, expected, found, again):
+    if expected != found:
+        raise UserError(f"{what}: altered or truncated: SHA-256 expected {expected}, found {found}; {again}")

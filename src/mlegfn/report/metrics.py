@@ -1,0 +1,154 @@
+"""The metrics of one scale, as its settings name them: files that no setting names are never opened."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mlegfn.artifacts import read_json
+from mlegfn.errors import UserError
+
+
+class Point(NamedTuple):
+    """The NLL of one model: ``step`` since the start of training, ``finetune_step`` since the checkpoint."""
+
+    step: int
+    finetune_step: int
+    bits_per_dim: float
+    standard_error: float  # over images
+    clipped: float
+    train: float | None
+    per_image: np.ndarray  # [I], bits/dim, unclipped
+
+
+class Metrics:
+    """What figures, tables and verdicts are made of.
+
+    :ivar baseline: ``{step: Point}``
+    :ivar runs: ``{(checkpoint, arm, seed): {finetune_step: Point}}``
+    :ivar evaluations: ``{(checkpoint, arm, seed): {"forward": n, "backward": n, "steps": n}}`` of a whole run
+    :ivar planar: ``{problem: the contents of its file}``
+    :ivar about: levels, dims, images, timesteps, decoder and variance of every NLL of the scale
+    """
+
+    def __init__(self, name, scale, root="results"):
+        """Read them; a missing, broken or misfitting file is a UserError that says what makes it."""
+        self.name, self.scale = name, scale
+        self._folder = Path(root) / name / "metrics"
+        self._first = self.about = None
+        self.baseline = {step: self._baseline(step) for step in scale.pretrain.segments}
+        self.runs, self.evaluations = {}, {}
+        for checkpoint in scale.pretrain.checkpoints:
+            for arm in scale.finetune.arms:
+                for seed in scale.finetune.seeds:
+                    self._run(checkpoint, arm, seed)
+        self.planar = {problem: self._planar(problem) for problem in scale.planar.problems}
+
+    @property
+    def checkpoints(self):
+        return self.scale.pretrain.checkpoints
+
+    @property
+    def arms(self):
+        return self.scale.finetune.arms
+
+    @property
+    def seeds(self):
+        return self.scale.finetune.seeds
+
+    @property
+    def steps(self):
+        """The fine-tuning steps at which every run was measured."""
+        return self.scale.finetune.evaluate_at
+
+    @property
+    def data(self):
+        """What the images are, in a word: ``digits``, ``cifar10`` or the archive's name."""
+        data = self.scale.data
+        return data.source if data.path is None else Path(data.path).name.split(".")[0]
+
+    def per_image(self, checkpoint, arm, finetune_step):
+        """Bits/dim [seeds, images]."""
+        return np.stack([self.runs[checkpoint, arm, s][finetune_step].per_image for s in self.seeds])
+
+    def spent(self, checkpoint, arm, finetune_step):
+        """Network evaluations (forward + backward, mean over seeds) of fine-tuning up to this step."""
+        runs = [self.evaluations[checkpoint, arm, s] for s in self.seeds]
+        return float(np.mean([(r["forward"] + r["backward"]) / r["steps"] for r in runs])) * finetune_step
+
+    @property
+    def baseline_cost(self):
+        """Network evaluations of one step of the baseline: a forward and a backward an image."""
+        return 2 * self.scale.pretrain.batch
+
+    def _baseline(self, step):
+        points = self._points(f"nll/baseline-{step}.json", f"nll@{self.name}-baseline-{step}", [0])
+        return points[0]
+
+    def _run(self, checkpoint, arm, seed):
+        run = f"{checkpoint}-{arm}-{seed}"
+        self.runs[checkpoint, arm, seed] = self._points(
+            f"nll/{run}.json", f"nll@{self.name}-{run}", self.steps
+        )
+        log = self._read(f"finetune/{run}.json", f"finetune@{self.name}-{run}", "network_evaluations", "steps")
+        self.evaluations[checkpoint, arm, seed] = {**log["network_evaluations"], "steps": log["steps"]}
+
+    def _points(self, file, stage, steps):
+        value = self._read(file, stage, "points", "levels", "dims", "images", "timesteps", "decoder", "variance")
+        about = {key: value[key] for key in ("levels", "dims", "images", "timesteps", "decoder", "variance")}
+        self.about, self._first = self.about or about, self._first or self._folder / file
+        if about != self.about:
+            key = next(key for key in about if about[key] != self.about[key])
+            raise UserError(
+                f"{self._folder / file}: its {key} is {about[key]}, in {self._first} it is {self.about[key]}; "
+                f"run `dvc repro {stage}`"
+            )
+        points = {}
+        for point in value["points"]:
+            points[point["finetune_step"]] = Point(
+                point["step"],
+                point["finetune_step"],
+                point["bits_per_dim"],
+                point["standard_error"],
+                point["bits_per_dim_clipped"],
+                point["train_bits_per_dim"],
+                np.asarray(point["per_image"], dtype=np.float64),
+            )
+        if absent := [step for step in steps if step not in points]:
+            raise UserError(
+                f"{self._folder / file}: no point at fine-tuning step {absent[0]}; run `dvc repro {stage}`"
+            )
+        if bad := [p for p in points.values() if p.per_image.shape != (about["images"],)]:
+            raise UserError(
+                f"{self._folder / file}: {len(bad[0].per_image)} values for {about['images']} images; "
+                f"delete it and run `dvc repro {stage}`"
+            )
+        return points
+
+    def _planar(self, problem):
+        file, stage = f"planar/{problem}.json", f"planar@{self.name}-{problem}"
+        value = self._read(file, stage, "runs", "mmd_floor", "points", "timesteps", "mmd_kernel", "trajectories")
+        have = {(run["model"], run["seed"]) for run in value["runs"]}
+        for seed in self.scale.planar.seeds:
+            for model in ("ddpm", "mle_gfn"):
+                if (model, seed) not in have:
+                    raise UserError(
+                        f"{self._folder / file}: no run of {model} with seed {seed}; run `dvc repro {stage}`"
+                    )
+        return value
+
+    def _read(self, file, stage, *keys):
+        path = self._folder / file
+        if not path.is_file():
+            raise UserError(f"{path}: not found; the stage {stage} makes it: run `dvc repro {stage}`")
+        value = read_json(path)
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                raise UserError(f"{path}: has no {key!r}; delete it and run `dvc repro {stage}`")
+        return value
+
+
+def planar_values(metrics, problem, model, metric):
+    """``metric`` of ``model`` for each seed of the settings, in their order, as an array [S]."""
+    runs = {(run["model"], run["seed"]): run for run in metrics.planar[problem]["runs"]}
+    return np.array([runs[model, seed][metric] for seed in metrics.scale.planar.seeds], dtype=np.float64)

@@ -1,0 +1,67 @@
+"""Fine-tuning arms that differ in their loss alone: equal images, noise, steps and network evaluations."""
+
+from mlegfn.randomness import batch_indices, generator, seed_layers
+from mlegfn.training.chains import chain_model, sample_chain
+from mlegfn.training.checkpoint import log_variance_of
+from mlegfn.training.mle_gfn import AnchorBatch, Evaluations, mle_gfn_backward
+from mlegfn.training.pretraining import anchor_batch, flipped
+
+__all__ = ["arm_loss", "extra_states", "finetune_gradient"]
+
+
+def arm_loss(arm, settings):
+    """(likelihood term, λ) of an arm: ``simple`` L_simple, ``vlb`` the bound, ``tbc`` its anchor plus λ·TBC."""
+    if arm == "tbc":
+        return settings.anchor, settings.consistency.weight
+    return arm, 0.0
+
+
+def extra_states(consistency, timesteps):
+    """How many states the arms without TBC evaluate on top, to spend what its first pass costs.
+
+    Zero where one pass is enough. The controls put these through a gradient as well, so where
+    there is a difference it is in their favour.
+    """
+    steps = timesteps if consistency.chain == "full" else consistency.chain_steps
+    rows = steps * consistency.images * consistency.trajectories
+    if consistency.gradient == "exact" and rows <= consistency.chunk:
+        return 0
+    return rows
+
+
+def finetune_gradient(model, images, settings, arm, key, seed, flip, errors=None, kind=None):
+    """The ``accumulate`` function of one arm for ``training.loop.train``, and its ``Evaluations``.
+
+    images [N, ...] in the model's range; settings: config.Finetune or config.Planar; ``key`` names the
+    experiment (the arm is not in it: all arms draw the same); errors and kind: as in
+    ``checkpoint.log_variance_of``, for the variances of a respaced chain.
+    """
+    tbc = settings.consistency
+    likelihood, full_weight = arm_loss(arm, settings)
+    evaluations = Evaluations()
+    on_chain = chain_model(model, tbc, lambda process: log_variance_of(process, kind, errors))
+    extra = 0 if full_weight > 0 else extra_states(tbc, model.timesteps)
+
+    def accumulate(step):
+        anchor = anchor_batch(model.process, images, seed, ("finetune", *key), step, settings.batch, flip)
+        if extra:
+            more = anchor_batch(model.process, images, seed, ("finetune", *key, "extra"), step, extra, flip)
+            anchor = AnchorBatch(*(_joined(anchor, more)))
+        rows = batch_indices(seed, "/".join(map(str, ("chain", *key))), step, tbc.images, len(images))
+        x0 = images[rows.to(images.device)]
+        draw = generator(seed, "chain", *key, step)
+        if flip:
+            x0 = flipped(x0, draw)
+        chain = sample_chain(on_chain, x0, tbc, draw)
+        weight = full_weight * (min(1.0, (step + 1) / tbc.weight_warmup) if tbc.weight_warmup else 1.0)
+        seed_layers(seed, "finetune", *key, step)
+        logs = mle_gfn_backward(model, anchor, chain, tbc, weight, likelihood, evaluations, draw)
+        return {"step": step + 1, **logs}
+
+    return accumulate, evaluations
+
+
+def _joined(first, second):
+    import torch
+
+    return (torch.cat([getattr(first, name), getattr(second, name)]) for name in ("x0", "x_t", "t"))
