@@ -32,7 +32,9 @@ def plot(samples, levels):
     x = 0.05 / style.WIDTH
     for picture, ratio, letter in zip((left, right), ratios, ("a", "b")):
         axes = figure.add_axes([x, bottom, ratio * height / style.WIDTH, tall])
-        axes.imshow(picture, interpolation="nearest", aspect="auto", extent=(0, picture.shape[1], picture.shape[0], 0))
+        axes.imshow(
+            picture, interpolation="nearest", aspect="auto", extent=(0, picture.shape[1], picture.shape[0], 0)
+        )
         axes.set_axis_off()
         axes.text(
             0,
@@ -48,7 +50,12 @@ def plot(samples, levels):
             for k, t in enumerate(times):
                 label = f"t = {t}" if k == 0 else str(t)
                 axes.text(
-                    (k + 0.5) * step - GAP / 2, -0.02 * picture.shape[0], label, ha="center", va="bottom", fontsize=7
+                    (k + 0.5) * step - GAP / 2,
+                    -0.02 * picture.shape[0],
+                    label,
+                    ha="center",
+                    va="bottom",
+                    fontsize=7,
                 )
         x += (ratio + space) * height / style.WIDTH
     return figure

@@ -90,11 +90,15 @@ class Metrics:
         self.runs[checkpoint, arm, seed] = self._points(
             f"nll/{run}.json", f"nll@{self.name}-{run}", self.steps
         )
-        log = self._read(f"finetune/{run}.json", f"finetune@{self.name}-{run}", "network_evaluations", "steps")
+        log = self._read(
+            f"finetune/{run}.json", f"finetune@{self.name}-{run}", "network_evaluations", "steps"
+        )
         self.evaluations[checkpoint, arm, seed] = {**log["network_evaluations"], "steps": log["steps"]}
 
     def _points(self, file, stage, steps):
-        value = self._read(file, stage, "points", "levels", "dims", "images", "timesteps", "decoder", "variance")
+        value = self._read(
+            file, stage, "points", "levels", "dims", "images", "timesteps", "decoder", "variance"
+        )
         about = {key: value[key] for key in ("levels", "dims", "images", "timesteps", "decoder", "variance")}
         self.about, self._first = self.about or about, self._first or self._folder / file
         if about != self.about:
@@ -127,7 +131,9 @@ class Metrics:
 
     def _planar(self, problem):
         file, stage = f"planar/{problem}.json", f"planar@{self.name}-{problem}"
-        value = self._read(file, stage, "runs", "mmd_floor", "points", "timesteps", "mmd_kernel", "trajectories")
+        value = self._read(
+            file, stage, "runs", "mmd_floor", "points", "timesteps", "mmd_kernel", "trajectories"
+        )
         have = {(run["model"], run["seed"]) for run in value["runs"]}
         for seed in self.scale.planar.seeds:
             for model in ("ddpm", "mle_gfn"):

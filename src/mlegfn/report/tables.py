@@ -161,6 +161,11 @@ def number(value, digits=4):
     return "" if pandas.isna(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
+def fine(value):
+    """A standard error of paired values: small, so one digit more."""
+    return number(value, 5)
+
+
 def _count(value):
     return "" if pandas.isna(value) else f"{value:,.0f}"
 
@@ -191,7 +196,7 @@ NLL = {
     "step": _get("step"),
     "seeds": _get("seeds"),
     "bits/dim": _get("bits_per_dim", number),
-    "SE, seeds": _get("standard_error_seeds", number),
+    "SE, seeds": _get("standard_error_seeds", fine),
     "SE, images": _get("standard_error_images", number),
     "clipped": _get("bits_per_dim_clipped", number),
     "− simple [95 %]": _with_bounds("minus_simple"),
@@ -209,11 +214,11 @@ PAIRED = {
     "bits/dim": _get("bits_per_dim", number),
     "clipped": _get("bits_per_dim_clipped", number),
     "− simple": _get("minus_simple", signed),
-    "SE": _get("minus_simple_standard_error", number),
+    "SE": _get("minus_simple_standard_error", fine),
     "− vlb": _get("minus_vlb", signed),
-    "SE ": _get("minus_vlb_standard_error", number),
+    "SE ": _get("minus_vlb_standard_error", fine),
     "− baseline": _get("minus_baseline", signed),
-    "SE  ": _get("minus_baseline_standard_error", number),
+    "SE  ": _get("minus_baseline_standard_error", fine),
 }
 PLANAR = {
     "problem": _get("problem"),
