@@ -27,6 +27,8 @@ def batch_indices(seed, stage, step, batch, count):
     Every epoch is a fresh permutation, a function of (seed, stage, epoch); step k takes the items
     k·batch … (k+1)·batch − 1 of their concatenation, so a resumed run sees what it would have.
     """
+    if count < 1 or batch < 1:
+        raise ValueError(f"a batch needs at least 1 item of at least 1, got {batch} of {count}")
     place = torch.arange(step * batch, (step + 1) * batch)
     epochs = (place // count).unique().tolist()
     orders = [torch.randperm(count, generator=generator(seed, stage, "order", epoch)) for epoch in epochs]

@@ -133,7 +133,9 @@ class GaussianDiffusion:
     def trajectory_of(self, x0, noise):
         """The joint path [T+1, B, ...] that ``noise`` [T, B, ...] drives: x_t = √α_t x_{t−1} + √β_t ε_t."""
         if noise.shape != (self.timesteps, *x0.shape):
-            raise ValueError(f"noise must be [T, *x0.shape] = {(self.timesteps, *x0.shape)}, got {tuple(noise.shape)}")
+            raise ValueError(
+                f"noise must be [T, *x0.shape] = {(self.timesteps, *x0.shape)}, got {tuple(noise.shape)}"
+            )
         states = [x0]
         for t in range(1, self.timesteps + 1):
             drift, spread = self.table("sqrt_alpha", t, x0), self.table("sqrt_beta", t, x0)
