@@ -1,6 +1,9 @@
 """Where images and points come from."""
 
+from mlegfn.data.images import Images, load_images, save_images, scale_to_unit, to_levels
 from mlegfn.errors import UserError
+
+__all__ = ["Images", "load", "load_images", "save_images", "scale_to_unit", "to_levels"]
 
 
 def load(settings):

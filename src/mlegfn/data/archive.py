@@ -11,7 +11,7 @@ from mlegfn.data.images import Images
 from mlegfn.errors import UserError
 
 SIDE = 1024  # largest width and height, pixels
-TOTAL_PIXEL_BYTES = 8 * 2**30
+TOTAL_PIXEL_BYTES = 4 * 2**30
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CHANNELS = {"L": 1, "RGB": 3}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -37,6 +38,21 @@ class Images:
     def shape(self):
         """(C, H, W) of one image."""
         return tuple(self.train_images.shape[1:])
+
+    @cached_property
+    def record(self):
+        """What dataset.json says of these images: where from, how many, of what shape, and their hashes."""
+        return {
+            "source": self.source,
+            "label": self.label,
+            "levels": self.levels,
+            "shape": list(self.shape),
+            "train": len(self.train_labels),
+            "test": len(self.test_labels),
+            "classes": self.classes,
+            "sha256_train": pixels_sha256(self.train_images),
+            "sha256_test": pixels_sha256(self.test_images),
+        }
 
     def limited(self, train=None, test=None):
         """The first ``train`` and ``test`` images; None = all."""
@@ -84,21 +100,7 @@ def save_images(images, folder):
     folder = Path(folder)
     content = tensors_to({name: getattr(images, name).contiguous() for name in TENSORS})
     write_bytes(folder / "images.safetensors", content)
-    write_json(
-        folder / "dataset.json",
-        {
-            "source": images.source,
-            "label": images.label,
-            "levels": images.levels,
-            "shape": list(images.shape),
-            "train": len(images.train_labels),
-            "test": len(images.test_labels),
-            "classes": images.classes,
-            "sha256_train": pixels_sha256(images.train_images),
-            "sha256_test": pixels_sha256(images.test_images),
-            "sha256_file": hashlib.sha256(content).hexdigest(),
-        },
-    )
+    write_json(folder / "dataset.json", {**images.record, "sha256_file": hashlib.sha256(content).hexdigest()})
 
 
 def load_images(folder):
@@ -116,25 +118,19 @@ def load_images(folder):
         raise UserError(f"{file}: not found; {again}") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); {again}") from None
+    altered = UserError(f"{folder / 'dataset.json'}: altered, or from another version; {again}")
     try:
-        expected = {name: dataset[f"sha256_{name}"] for name in ("file", "train", "test")}
-        images = {name: dataset[name] for name in ("levels", "label", "classes", "source")}
-        counts = (dataset["train"], dataset["test"], tuple(dataset["shape"]))
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'dataset.json'}: altered, or from another version; {again}") from None
-    _same(file, expected["file"], hashlib.sha256(content).hexdigest(), again)
+        expected = dataset.pop("sha256_file")
+        settings = {name: dataset[name] for name in ("levels", "label", "classes", "source")}
+    except (KeyError, TypeError, AttributeError):
+        raise altered from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise UserError(f"{file}: altered or truncated: SHA-256 expected {expected}, found {found}; {again}")
     try:
-        images = Images(**tensors_from(content), **images)
-        found = (len(images.train_labels), len(images.test_labels), images.shape)
+        images = Images(**tensors_from(content), **settings)
     except (SafetensorError, TypeError) as error:
         raise UserError(f"{file}: no file of images ({error}); {again}") from None
-    if found != counts:
-        raise UserError(f"{folder / 'dataset.json'}: says {counts}, but {file.name} holds {found}; {again}")
-    _same(f"{file} (train_images)", expected["train"], pixels_sha256(images.train_images), again)
-    _same(f"{file} (test_images)", expected["test"], pixels_sha256(images.test_images), again)
+    if images.record != dataset:
+        raise altered
     return images
-
-
-def _same(what, expected, found, again):
-    if expected != found:
-        raise UserError(f"{what}: altered or truncated: SHA-256 expected {expected}, found {found}; {again}")
