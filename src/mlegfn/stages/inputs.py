@@ -18,5 +18,5 @@ def mean_errors(state, scale, data, images):
     averaged = build_network(scale, data.record)
     averaged.load_state_dict(state.ema_weights())
     averaged = averaged.to(images.device).eval()
-    model = model_of(averaged, scale, data.levels, [1.0] * scale.diffusion.timesteps)
+    model = model_of(averaged, scale, data.levels)
     return epsilon_errors(model, images[: scale.diffusion.variance_samples], batch=scale.nll.batch).tolist()

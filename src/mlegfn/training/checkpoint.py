@@ -11,10 +11,12 @@ from mlegfn.diffusion.process import GaussianDiffusion
 from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.errors import UserError
-from mlegfn.networks.unet import build_unet, eps_network
+from mlegfn.networks.unet import build_unet, eps_network, reinitialise
+from mlegfn.randomness import generator
 
 __all__ = [
     "build_network",
+    "initial_network",
     "log_variance_of",
     "model_of",
     "process_of",
@@ -63,9 +65,19 @@ def log_variance_of(process, kind, errors):
     return fixed_log_variance(process, kind)
 
 
-def model_of(network, scale, levels, errors):
-    """P_F of a U-Net at a scale's settings; ``errors`` as in ``log_variance_of`` (None unless analytic)."""
+def initial_network(scale, dataset, seed):
+    """``build_network`` with DDPM's initialisation, a function of the seed."""
+    return reinitialise(build_network(scale, dataset), generator(seed, "init"))
+
+
+def model_of(network, scale, levels, errors=None):
+    """P_F of a U-Net at a scale's settings; ``errors`` as in ``log_variance_of``.
+
+    Without them the analytic variances are unknown yet, and those of errors of 1, a network that
+    predicts nothing, stand in: enough for what reads ε_θ alone.
+    """
     process = process_of(scale.diffusion)
+    errors = [1.0] * process.timesteps if errors is None else errors
     table = log_variance_of(process, scale.diffusion.variance, errors)
     return DenoisingModel(eps_network(network), process, table, levels, scale.diffusion.decoder)
 

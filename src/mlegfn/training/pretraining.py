@@ -3,7 +3,7 @@
 import torch
 
 from mlegfn.randomness import batch_indices, generator, seed_layers
-from mlegfn.training.mle_gfn import AnchorBatch, Evaluations, anchor_loss
+from mlegfn.training.mle_gfn import AnchorBatch, anchor_loss
 
 __all__ = ["anchor_batch", "pretrain_gradient"]
 
@@ -33,11 +33,10 @@ def flipped(x, generator):
 
 
 def pretrain_gradient(model, images, settings, flip):
-    """The ``accumulate`` function of L_simple for ``training.loop.train``, and its ``Evaluations``.
+    """The ``accumulate`` function of L_simple for ``training.loop.train``, at one evaluation a state.
 
-    settings: config.Pretrain. Each step is one evaluation with gradient of each of ``batch`` states.
+    images [N, C, H, W] in the model's range; settings: config.Pretrain.
     """
-    evaluations = Evaluations()
 
     def accumulate(step):
         batch = anchor_batch(model.process, images, settings.seed, "pretrain", step, settings.batch, flip)
@@ -45,7 +44,6 @@ def pretrain_gradient(model, images, settings, flip):
         prediction = model.predict(batch.x_t, batch.t)
         loss = anchor_loss(model, batch.x0, batch.x_t, batch.t, prediction, "simple").mean()
         loss.backward()
-        evaluations.add(len(batch.t), backward=True)
         return {"step": step + 1, "loss": loss.item()}
 
-    return accumulate, evaluations
+    return accumulate
