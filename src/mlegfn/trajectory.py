@@ -28,6 +28,14 @@ class Trajectory:
     log_pf: Tensor
     log_pb: Tensor
 
+    def __post_init__(self):
+        steps, count = self.states.shape[0] - 1, self.states.shape[1]
+        shapes = [tuple(x.shape) for x in (self.log_prior, self.log_pf, self.log_pb)]
+        if shapes != [(count,), (steps, count), (steps, count)]:
+            raise ValueError(
+                f"{count} trajectories of {steps} steps have log_prior [N], log_pf and log_pb [T, N], not {shapes}"
+            )
+
     @property
     def log_w(self):
         """[N]: log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})].

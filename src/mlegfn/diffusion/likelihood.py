@@ -40,12 +40,20 @@ def bits_per_dim(model, x0, seed=0, batch=512, first_index=0):
     x0 [N, C, H, W]: pixels at the model's levels, scaled to [−1, 1]. Each L_{t−1} is the closed-form KL at
     one x_t ~ q(x_t | x_0); the noise is a function of (seed, image, t), so models are compared on
     equal noise. T network evaluations an image.
-    Raises ValueError for no images or values that are not finite.
+    Raises ValueError for no images, and for pixels that are not finite or not on the levels.
     """
     if not x0.isfinite().all():
         raise ValueError("x0 holds values that are not finite")
     if len(x0) == 0 or batch < 1:
         raise ValueError(f"bits_per_dim needs an image and a batch of at least 1, got {len(x0)} and {batch}")
+    if model.levels is not None:
+        place = (x0.double() + 1) * (model.levels - 1) / 2
+        if (
+            (place - place.round()).abs().max() > 1e-3
+            or place.min() < -0.5
+            or place.max() > model.levels - 0.5
+        ):
+            raise ValueError(f"x0 does not lie on the model's {model.levels} levels in [−1, 1]")
     T, N = model.timesteps, len(x0)
     terms = torch.empty(T + 1, N, dtype=torch.float64)
     clipped = torch.empty(T + 1, N, dtype=torch.float64)
