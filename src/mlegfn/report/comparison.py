@@ -14,9 +14,9 @@ References:
     one is hard on the fine-tuned arm.
 
 Equal in what? ``steps``: both after the same number of optimiser steps since the checkpoint.
-``evaluations``: both after the same number of network evaluations (forward + backward) since the checkpoint,
-which is the smaller of what the two have spent; the other is taken on the straight line between its
-measured points, so that a dearer arm is, if anything, put at a disadvantage.
+``evaluations``: both after the same number of network evaluations (forward + backward) since the checkpoint:
+the smaller of what the two have spent in all. There, the one that has spent more is taken on the straight line
+between its measured points; before its first measured point there is none, and nothing is compared.
 """
 
 from bisect import bisect_left
@@ -29,6 +29,13 @@ def curve(metrics, checkpoint, who, equal="steps"):
 
     x counts optimiser steps or network evaluations since the checkpoint; y is bits/dim of each image.
     """
+    key = (checkpoint, who, equal)
+    if key not in metrics.curves:
+        metrics.curves[key] = _curve(metrics, *key)
+    return metrics.curves[key]
+
+
+def _curve(metrics, checkpoint, who, equal):
     if who == "baseline":
         unit = metrics.baseline_cost if equal == "evaluations" else 1
         later = [step for step in metrics.baseline if step >= checkpoint]
@@ -57,16 +64,18 @@ def at(x, y, where):
 def budgets(metrics, checkpoint, arm, reference, equal="steps"):
     """Where the two are compared: every measured point of ``arm`` that ``reference`` reaches too, as x values.
 
-    The last is the largest x that both reach; an empty list means that there is nothing to compare.
+    The last is the largest x that both reach, if that is not before the first measured point of either.
     """
     x, _ = curve(metrics, checkpoint, arm, equal)
     if reference == "baseline_next":
-        return list(x[1:]) if following(metrics, checkpoint, x[-1]) else []
-    common = min(x[-1], curve(metrics, checkpoint, reference, equal)[0][-1])
+        return [float(v) for v in x[1:] if following(metrics, checkpoint, v)]
+    other, _ = curve(metrics, checkpoint, reference, equal)
+    common = float(min(x[-1], other[-1]))
     reached = [float(v) for v in x[1:] if v <= common]
-    if common > 0 and (not reached or reached[-1] < common):
-        reached.append(float(common))
-    return reached
+    first = x[1] if reference == "baseline" else max(x[1], other[1])
+    if common >= first and reached[-1] < common:
+        reached.append(common)
+    return [v for v in reached if v >= first]
 
 
 def following(metrics, checkpoint, steps):

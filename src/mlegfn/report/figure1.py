@@ -217,14 +217,17 @@ a coloured line below the grey one is a gain at equal cost.
 steps the baseline is interpolated linearly, which for a convex curve is a little too high and flatters MLE-GFN; \
 learning rate and weight averaging differ too. Panel d is the fair comparison.
 **d** Controls: `tbc` and `vlb` (which only reweights the bound) minus `simple` (the baseline trained on), at \
-equal steps, paired by seed and image: same data order, same noise; {bars}. `tbc` spends \
-{_cost(metrics)} network evaluations of `simple` a step.
+equal steps, paired by seed and image: same data order, same noise; {bars}.{_cost(metrics)}
 {band} There is one pre-training run: no interval covers its seed.
 """
 
 
 def _cost(metrics):
+    """What a step of the arm costs against one of ``simple``."""
     if not {"simple", ARM} <= set(metrics.arms):
-        return "more than the"
+        return ""
     first = metrics.checkpoints[0]
-    return f"{metrics.spent(first, ARM, 1) / metrics.spent(first, 'simple', 1):.3g} times the"
+    ratio = metrics.spent(first, ARM, 1) / metrics.spent(first, "simple", 1)
+    if ratio == 1:
+        return " A step of each costs the same network evaluations."
+    return f" A step of `tbc` costs {ratio:.3g} times the network evaluations of one of `simple`."

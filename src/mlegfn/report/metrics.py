@@ -36,6 +36,7 @@ class Metrics:
         self.name, self.scale = name, scale
         self._folder = Path(root) / name / "metrics"
         self._first = self.about = None
+        self.curves = {}  # what comparison.curve has put together, for the next time
         self.baseline = {step: self._baseline(step) for step in scale.pretrain.segments}
         self.runs, self.evaluations = {}, {}
         for checkpoint in scale.pretrain.checkpoints:
@@ -107,17 +108,13 @@ class Metrics:
                 f"{self._folder / file}: its {key} is {about[key]}, in {self._first} it is {self.about[key]}; "
                 f"run `dvc repro {stage}`"
             )
-        points = {}
-        for point in value["points"]:
-            points[point["finetune_step"]] = Point(
-                point["step"],
-                point["finetune_step"],
-                point["bits_per_dim"],
-                point["standard_error"],
-                point["bits_per_dim_clipped"],
-                point["train_bits_per_dim"],
-                np.asarray(point["per_image"], dtype=np.float64),
-            )
+        try:
+            points = {point["finetune_step"]: _point(point) for point in value["points"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self._folder / file}: a point is not as it should be ({error}); "
+                f"delete it and run `dvc repro {stage}`"
+            ) from None
         if absent := [step for step in steps if step not in points]:
             raise UserError(
                 f"{self._folder / file}: no point at fine-tuning step {absent[0]}; run `dvc repro {stage}`"
@@ -152,6 +149,18 @@ class Metrics:
             if not isinstance(value, dict) or key not in value:
                 raise UserError(f"{path}: has no {key!r}; delete it and run `dvc repro {stage}`")
         return value
+
+
+def _point(value):
+    return Point(
+        value["step"],
+        value["finetune_step"],
+        value["bits_per_dim"],
+        value["standard_error"],
+        value["bits_per_dim_clipped"],
+        value["train_bits_per_dim"],
+        np.asarray(value["per_image"], dtype=np.float64),
+    )
 
 
 def planar_values(metrics, problem, model, metric):

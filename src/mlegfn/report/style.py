@@ -72,6 +72,9 @@ def draw(plot, *arguments, **more):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         figure = plot(*arguments, **more)
+        if figure.get_layout_engine() is not None:  # lay out once, so that all formats agree
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         return {each: encode(figure, each) for each in FORMATS}
 
 

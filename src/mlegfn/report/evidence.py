@@ -1,0 +1,144 @@
+"""What the metrics say about a claim: its parts, each with an interval. One function a kind of test."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlegfn.report import statistics
+from mlegfn.report.comparison import budgets, differences
+from mlegfn.report.metrics import planar_values
+from mlegfn.report.statistics import Interval
+
+
+class Part(NamedTuple):
+    """One thing that a claim says: where, the interval of a quantity that must be negative, and whether it is."""
+
+    where: str
+    interval: Interval
+    holds: bool
+
+
+class Evidence(NamedTuple):
+    """What a test found: the parts that could be tested, those that could not, and what was meant."""
+
+    parts: list
+    untested: list
+    unit: str
+    statement: str
+    noun: str | None  # what a part is; None where there is one, a mean
+    notes: str
+
+
+def finetune_below(metrics, test):
+    """Parts: checkpoints (× measured steps with ``at: every``), paired by seed and image."""
+    absent = [arm for arm in (test.arm, test.reference) if arm in ("simple", "vlb", "tbc")]
+    absent = [f"arm {arm}" for arm in absent if arm not in metrics.arms]
+    parts, untested, arrays = [], list(absent), {}
+    for checkpoint in () if absent else metrics.checkpoints:
+        places = budgets(metrics, checkpoint, test.arm, test.reference, test.equal)
+        if not places:
+            untested.append(f"checkpoint {checkpoint} (`{test.arm}` and `{test.reference}` do not overlap)")
+            continue
+        for x in places[-1:] if test.at == "last" else places:
+            where = f"checkpoint {checkpoint} + {x:,.0f} {test.equal}"
+            arrays[where] = differences(metrics, checkpoint, test.arm, test.reference, x, test.equal)
+    if test.checkpoints == "mean" and untested:
+        arrays = {}  # the mean over some of the checkpoints is not the mean over all
+    elif test.checkpoints == "mean":
+        arrays = {f"mean of {len(arrays)} checkpoints": np.mean(list(arrays.values()), axis=0)}
+    for where, values in arrays.items():
+        interval = statistics.paired(values)
+        parts.append(Part(where, interval, interval.high < 0))
+    one = len(metrics.seeds) == 1
+    covers = "one seed: the interval covers images only" if one else "interval over seeds and images"
+    if test.reference == "baseline":
+        covers += f"; a straight line lies above a convex curve, which favours `{test.arm}` a little"
+    noun = None if test.checkpoints == "mean" else "checkpoint" if test.at == "last" else "measured point"
+    return Evidence(
+        parts, untested, "bits/dim", _finetune_statement(test), noun, f"{covers}; one pre-training run"
+    )
+
+
+def _finetune_statement(test):
+    how = {"baseline": " (linear between saved steps)", "baseline_next": " (its next saved step)"}
+    when = "after the last" if test.at == "last" else "at every measured"
+    where = "at every checkpoint" if test.checkpoints == "all" else "mean over checkpoints"
+    return (
+        f"test NLL of `{test.arm}` minus `{test.reference}`{how.get(test.reference, '')} at equal {test.equal}, "
+        f"{when} fine-tuning step that both reach, {where}: 95 % interval below 0"
+    )
+
+
+def planar_below(metrics, test):
+    """Parts: problems, paired by seed; with one seed, a normal interval from the standard errors."""
+    parts, untested = [], [problem for problem in test.problems if problem not in metrics.planar]
+    one = len(metrics.scale.planar.seeds) == 1
+    for problem in (each for each in test.problems if each in metrics.planar):
+        own, other = (
+            planar_values(metrics, problem, model, test.metric) for model in (test.model, test.reference)
+        )
+        values = own - other
+        if not one:
+            interval = Interval(*statistics.student(values), len(values))
+        elif test.metric == "mmd":
+            untested.append(f"{problem} (MMD needs two seeds)")
+            continue
+        else:
+            errors = [
+                planar_values(metrics, problem, model, "nll_standard_error")[0]
+                for model in (test.model, test.reference)
+            ]
+            interval = _normal(values[0], float(np.hypot(*errors)))
+        parts.append(Part(problem, interval, interval.high < 0))
+    return Evidence(
+        parts,
+        untested,
+        "MMD" if test.metric == "mmd" else "nats",
+        f"{test.metric} of `{test.model}` minus `{test.reference}` on each of {len(test.problems)} problems: "
+        "95 % interval below 0",
+        "problem",
+        "one seed: the interval covers test points only" if one else "interval over seeds",
+    )
+
+
+def planar_within_floor(metrics, test):
+    """Parts: problems; the mean over seeds of MMD minus the 95 % quantile of data against data.
+
+    Here equality is the claim, which no test can show: what is asked is that the mean over seeds stays inside
+    the range in which 95 % of data-against-data values fall. The interval is shown, and does not decide.
+    """
+    parts, untested = [], [problem for problem in test.problems if problem not in metrics.planar]
+    for problem in (each for each in test.problems if each in metrics.planar):
+        excess = planar_values(metrics, problem, test.model, "mmd")
+        excess = excess - metrics.planar[problem]["mmd_floor"]["quantile_95"]
+        mean, low, high = statistics.student(excess)
+        if len(excess) == 1:
+            low = high = mean
+        parts.append(Part(problem, Interval(mean, low, high, len(excess)), mean <= 0))
+    inside = sum(part.holds for part in parts)
+    notes = f"mean over seeds inside the floor's 95 % quantile at {inside} of {len(parts)} problems"
+    if len(metrics.scale.planar.seeds) == 1:
+        notes += "; one seed: no interval"
+    return Evidence(
+        parts,
+        untested,
+        "MMD",
+        f"MMD of `{test.model}` to data, mean over seeds, minus the 95 % quantile of data against data, on each of "
+        f"{len(test.problems)} problems: not above 0",
+        "problem",
+        notes,
+    )
+
+
+def _normal(estimate, standard_error):
+    from scipy.special import ndtri  # the normal quantile
+
+    half = float(ndtri((1 + statistics.LEVEL) / 2)) * standard_error
+    return Interval(float(estimate), float(estimate) - half, float(estimate) + half, 1)
+
+
+TESTS = {
+    "finetune_below": finetune_below,
+    "planar_below": planar_below,
+    "planar_within_floor": planar_within_floor,
+}
