@@ -34,7 +34,9 @@ def anchor_loss(model, x0, x_t, t, prediction, kind):
     """[N]: the likelihood term of each state. ``simple``: ‖ε − ε_θ‖²/d (Ho et al. 2020, eq. 14);
     ``vlb``: T·L_{t−1}/d in nats/dim, whose mean over uniform t is the bound itself. With learned
     variances ``simple`` is L_hybrid (Nichol & Dhariwal 2021): + 0.001 · vlb in bits/dim, the mean detached."""
-    dims = x0[0].numel()
+    dims = x0.shape[1:].numel()
+    if kind not in ("simple", "vlb"):
+        raise ValueError(f"no likelihood term {kind!r}; there are simple and vlb")
     if kind == "vlb":
         return model.bound_terms(x0, x_t, t, prediction) * (model.timesteps / dims)
     error = (model.process.noise_of(x0, x_t, t) - prediction.eps).pow(2).flatten(1).mean(1)
@@ -94,7 +96,7 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
             loss = loss + weight * (coefficients[column].to(log_pf.dtype) * log_pf).sum()
         loss.backward()
 
-    for part in torch.arange(len(anchor.t)).split(settings.chunk):
+    for part in torch.arange(len(anchor.t)).split(settings.chunk) if len(anchor.t) else ():
         x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
         loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / total
         loss.backward()
