@@ -53,21 +53,27 @@ def parser():
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
     warm.add_argument("socket")
-    dvc = add("dvc", _dvc, "DVC's own command line, started warm where there is a warm server")
-    dvc.add_argument("arguments", nargs=argparse.REMAINDER)
+    add("dvc", None, "DVC's own command line, but quick with a long dvc.lock")
     return top
 
 
 def main(argv=None):
     """Run one command; returns the exit code: 0, 1 (it failed), 2 (the user can mend it), 130 (Ctrl-C)."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        if argv[:1] and argv[0] in ("stage", "dvc") and "MLEGFN_WARM" in os.environ:
-            from mlegfn import warm
+    if argv[:1] and argv[0] in ("stage", "dvc") and "MLEGFN_WARM" in os.environ:
+        from mlegfn import warm
 
-            code = warm.request(os.environ["MLEGFN_WARM"], argv)
-            if code is not None:
-                return code
+        code = warm.request(os.environ["MLEGFN_WARM"], argv)
+        if code is not None:
+            return code
+    return run_here(argv)
+
+
+def run_here(argv):
+    """``main`` without the warm server."""
+    try:
+        if argv[:1] == ["dvc"]:
+            return _dvc(argv[1:])
         options = parser().parse_args(argv)
         return options.run(options) or 0
     except UserError as error:
@@ -172,7 +178,10 @@ def _warm(options):
     return serve(options.socket)
 
 
-def _dvc(options):
+def _dvc(arguments):
     from dvc.cli import main as dvc
 
-    return dvc(options.arguments)
+    from mlegfn.pipeline import lockfile
+
+    lockfile.install()
+    return dvc(arguments)

@@ -104,3 +104,13 @@ def check(params):
     path = Path(GRAPH)
     if not path.exists() or path.read_text() != render(params):
         raise UserError(f"{GRAPH}: does not follow from params.yaml any more; run `mlegfn graph`")
+
+
+def names(graph, scale=None):
+    """The stage names of a graph, as DVC and Snakemake call them; those of one scale if it is given."""
+    return [
+        f"{stage}@{key}"
+        for stage, items in graph.items()
+        for key, item in items.items()
+        if scale in (None, item["scale"])
+    ]

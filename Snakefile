@@ -1,0 +1,54 @@
+# The stages live in dvc.yaml alone. Each one that DVC resolves becomes a rule here; the rule asks DVC to run it,
+# so that DVC decides by content, records and caches, and Snakemake decides where and when.
+#   snakemake --cores all --config scale=digits [targets]
+import shlex
+import sys
+
+from mlegfn import config as settings, graph
+from mlegfn.pipeline import engine, snakemake_dvc
+
+
+workdir: workflow.basedir
+
+
+SCALE = config.get("scale", "digits")
+PARAMS = settings.load()
+PARAMS.scale(SCALE)
+graph.check(PARAMS)
+# A job that an executor started in a process of its own has nothing left to decide.
+PIPELINE = engine.Pipeline(SCALE, freshness=workflow.is_main_process)
+SCHEDULED = PIPELINE.scheduled()
+
+snakemake_dvc.adapt()
+if workflow.is_main_process:
+    snakemake_dvc.ask()
+shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+
+
+def inputs(stage):
+    """What a stale stage reads is new; else what no scheduled stage makes is as DVC wants it."""
+    for path in PIPELINE.inputs[stage.name]:
+        yield path if PIPELINE.producers.get(path) in SCHEDULED else ancient(path)
+    yield snakemake_dvc.ASKED if stage.stale else ancient(snakemake_dvc.ASKED)
+
+
+rule all:
+    default_target: True
+    input:
+        list(PIPELINE.producers),
+
+
+for stage in PIPELINE.stages.values():
+
+    rule:
+        name:
+            stage.name
+        input:
+            list(inputs(stage)),
+        output:
+            [directory(o) if o in stage.directories else o for o in stage.outs],
+        threads: stage.meta.get("threads", 1)
+        resources:
+            **stage.meta.get("resources", {}),
+        shell:
+            "mlegfn dvc --wait-for-lock repro --quiet --single-item {rule}"

@@ -1,0 +1,187 @@
+"""The stages as DVC resolves them, and which of them are stale by content: what the Snakefile builds on.
+
+``Repo.index`` and its neighbours are not a documented interface; requirements.lock pins DVC, and
+tests/test_engines.py compares with ``dvc status``.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from mlegfn.graph import GRAPH, names
+
+
+@dataclass
+class Stage:
+    """A stage of dvc.yaml with every ``${…}`` filled in; paths relative to the repository's root."""
+
+    name: str
+    cmd: str
+    deps: list[str]
+    outs: list[str]
+    meta: dict
+    stale: dict[str, str] = field(default_factory=dict)  # what changed → how; empty if nothing did
+
+    @property
+    def directories(self):
+        return set(self.meta.get("directories", ()))
+
+
+class Pipeline:
+    """The stages of one scale (None: of all), in the order of dvc.yaml."""
+
+    def __init__(self, scale=None, freshness=True):
+        from dvc.dependency import ParamsDependency
+        from dvc.dvcfile import load_file
+        from dvc.repo import Repo
+
+        from mlegfn.pipeline import lockfile
+
+        lockfile.install()
+        graph = json.loads(Path(GRAPH).read_text())["graph"]
+        with Repo(".") as repo, repo.lock:
+            loader = load_file(repo, os.path.join(repo.root_dir, "dvc.yaml")).stages
+            content = Content(repo)
+            self.stages = {}
+            for name in names(graph, scale):
+                found = loader[name]
+                self.stages[name] = Stage(
+                    name=name,
+                    cmd=found.cmd,
+                    deps=[content.path(d) for d in found.deps if not isinstance(d, ParamsDependency)],
+                    outs=[content.path(o) for o in found.outs],
+                    meta=found.meta or {},
+                    stale=content.changes(found) if freshness else {},
+                )
+
+    @cached_property
+    def producers(self):
+        """Output path → name of the stage that makes it."""
+        return {out: stage.name for stage in self.stages.values() for out in stage.outs}
+
+    def expand(self, dep):
+        """A dependency as the files and folders that Snakemake can follow.
+
+        An output stays; what lies inside an output becomes that output; a folder that outputs lie in
+        becomes those outputs; a folder of source code becomes its modules.
+        """
+        for parent in [Path(dep), *Path(dep).parents]:
+            if str(parent) in self.producers:
+                return [str(parent)]
+        if inside := [out for out in self.producers if out.startswith(f"{dep}/")]:
+            return inside
+        if dep.startswith("src/") and os.path.isdir(dep):
+            return sorted(str(module) for module in Path(dep).rglob("*.py"))
+        return [dep]
+
+    @cached_property
+    def inputs(self):
+        """Stage → its dependencies, expanded."""
+        return {
+            name: list(dict.fromkeys(path for dep in stage.deps for path in self.expand(dep)))
+            for name, stage in self.stages.items()
+        }
+
+    @cached_property
+    def upstream(self):
+        """Stage → the stages whose outputs it reads."""
+        return {
+            name: {self.producers[path] for path in inputs if path in self.producers}
+            for name, inputs in self.inputs.items()
+        }
+
+    def order(self):
+        """Stage names, every stage after those that it reads."""
+        done = {}
+
+        def visit(name):
+            if name not in done:
+                for before in sorted(self.upstream[name], key=list(self.stages).index):
+                    visit(before)
+                done[name] = True
+
+        for name in self.stages:
+            visit(name)
+        return list(done)
+
+    @property
+    def stale(self):
+        """Names of the stages that differ from their record in dvc.lock."""
+        return {name for name, stage in self.stages.items() if stage.stale}
+
+    def scheduled(self):
+        """The stale stages and all that follow from them: what may have to run."""
+        found = set()
+        for name in self.order():
+            if self.stages[name].stale or self.upstream[name] & found:
+                found.add(name)
+        return found
+
+
+class Content:
+    """The workspace by content, each path hashed once: ``dvc status``, but not once for every stage."""
+
+    def __init__(self, repo):
+        from dvc.utils.serialize import load_path
+
+        self.repo, self._load, self._hashes, self._files = repo, load_path, {}, {}
+
+    def path(self, entry):
+        return os.path.relpath(entry.fs_path, self.repo.root_dir)
+
+    def hash(self, entry):
+        """A path's hash as DVC computes it, None where there is nothing."""
+        key = entry.fs_path
+        if key not in self._hashes:
+            self._hashes[key] = entry.get_hash() if entry.exists else None
+        return self._hashes[key]
+
+    def parameters(self, entry):
+        """The value of each setting that a stage reads; a setting that is not there is left out."""
+        key = entry.fs_path
+        if key not in self._files:
+            self._files[key] = self._load(key, self.repo.fs)
+        found = {}
+        for name in entry.params:
+            value = self._files[key]
+            try:
+                for part in name.split("."):
+                    value = value[part]
+            except (KeyError, TypeError):
+                continue
+            found[name] = value
+        return found
+
+    def changes(self, stage):
+        """{what: how} of everything by which ``stage`` differs from its record in dvc.lock."""
+        from dvc.dependency import ParamsDependency
+
+        changes = {}
+        if stage.cmd_changed:
+            changes["command"] = "modified"
+        for dep in stage.deps:
+            if isinstance(dep, ParamsDependency):
+                now, before = self.parameters(dep), dep.hash_info.value or {}
+                for name in dep.params:
+                    if name not in before:
+                        changes[name] = "new"
+                    elif name not in now or now[name] != before[name]:
+                        changes[name] = "modified"
+            elif (found := self.hash(dep)) is None:
+                changes[self.path(dep)] = "missing"
+            elif not dep.hash_info:
+                changes[self.path(dep)] = "new"
+            elif found != dep.hash_info:
+                changes[self.path(dep)] = "modified"
+        for out in stage.outs:
+            if (found := self.hash(out)) is None:
+                changes[self.path(out)] = "missing"
+            elif not out.hash_info:
+                changes[self.path(out)] = "new"
+            elif found != out.hash_info:
+                changes[self.path(out)] = "modified"
+            elif out.use_cache and out.changed_cache():
+                changes[self.path(out)] = "not in cache"
+        return changes

@@ -1,0 +1,252 @@
+"""A pre-fork server: one process imports torch, diffusers and DVC, and forks a child for each stage.
+
+Importing them takes 10 s and more, which a hundred stages would each pay. The server imports libraries only,
+never this package's code, so a child runs the source as it is now. A request brings the client's arguments,
+working directory, environment, import path and its stdin, stdout and stderr; the answer is the exit status.
+Who dies takes the others along: the client its child, the server its children, the server's parent the server.
+"""
+
+import array
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import traceback
+
+LIBRARIES = (
+    "torch",
+    "torch._dynamo",
+    "diffusers",
+    "safetensors.torch",
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo",
+    "dvc.stage.run",
+    "ruamel.yaml",
+    "pydantic",
+    "numpy",
+    "scipy.special",
+    "sklearn.datasets",
+    "tqdm",
+)
+# diffusers imports lazily: a name has to be asked for.
+NAMES = ("UNet2DModel", "DDPMPipeline", "DDPMScheduler")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LENGTH = struct.Struct("!Q")
+
+
+def preload():
+    """Import what stages import. One that is missing is the stage's to complain about."""
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    with contextlib.suppress(ImportError, AttributeError):
+        diffusers = importlib.import_module("diffusers")
+        for name in NAMES:
+            getattr(diffusers, name)
+    gc.collect()
+    gc.freeze()  # what is there now stays: no collection touches it, so the children share its pages
+
+
+def die_with_parent(signum, parent):
+    """Ask Linux to send this process ``signum`` when its parent dies; elsewhere the parent has to see to it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signum, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+# The server
+
+
+def serve(path):
+    """Answer requests at the Unix socket ``path`` until SIGTERM or the death of the parent."""
+    parent = os.getppid()
+    die_with_parent(signal.SIGTERM, parent)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the clients, which pass it on
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"  # threads would not survive the fork
+
+    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(64)  # from here on clients queue up
+        preload()
+        wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(alarm, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(alarm)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(wake, selectors.EVENT_READ)
+        clients = {}  # child's process id → connection
+        try:
+            while os.getppid() == parent:
+                for key, _ in selector.select(timeout=2):
+                    if key.fileobj is listener:
+                        accept(listener, selector, clients)
+                    elif key.fileobj == wake:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(wake, 4096)
+                    else:
+                        hear(key.fileobj, clients)
+                reap(selector, clients)
+        finally:
+            for child in clients:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child, signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def accept(listener, selector, clients):
+    """Read one request and fork its child."""
+    connection, _ = listener.accept()
+    try:
+        connection.settimeout(10)
+        request, files = receive(connection)
+        connection.settimeout(None)
+    except (OSError, ValueError):
+        connection.close()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    server = os.getpid()
+    child = os.fork()
+    if child == 0:
+        become(request, files, server)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpgid(child, child)  # the child does it too; whoever is first
+    for file in files:
+        os.close(file)
+    clients[child] = connection
+    selector.register(connection, selectors.EVENT_READ)
+
+
+def hear(connection, clients):
+    """A client sends the numbers of the signals that it gets; its silence at the end means that it died."""
+    try:
+        signals = connection.recv(64)
+    except OSError:
+        signals = b""
+    child = next(pid for pid, other in clients.items() if other is connection)
+    for signum in signals or [signal.SIGKILL]:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signum)
+
+
+def reap(selector, clients):
+    """Tell each client whose child has ended the exit status."""
+    for child in list(clients):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid == 0:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what it left running
+        connection = clients.pop(child)
+        selector.unregister(connection)
+        with contextlib.suppress(OSError):
+            connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
+        connection.close()
+
+
+def become(request, files, server):
+    """In the child: take over the client's surroundings, run its command, exit with its code."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        die_with_parent(signal.SIGKILL, server)
+        signal.set_wakeup_fd(-1)
+        for signum in (*SIGNALS, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for target, file in enumerate(files):
+            os.dup2(file, target)
+            os.close(file)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        sys.path[:] = request["path"]
+        sys.argv = ["mlegfn", *request["arguments"]]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mlegfn"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        code = importlib.import_module("mlegfn.cli").run_here(request["arguments"])
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code or 0)
+
+
+def receive(connection):
+    """A request: its length and three file descriptors, then JSON."""
+    room = socket.CMSG_SPACE(3 * array.array("i").itemsize)
+    head, ancillary, _, _ = connection.recvmsg(LENGTH.size, room)
+    files = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            files.frombytes(content[: len(content) - len(content) % files.itemsize])
+    if len(head) != LENGTH.size or len(files) != 3:
+        raise ValueError("not a request")
+    return json.loads(read_exactly(connection, LENGTH.unpack(head)[0])), list(files)
+
+
+def read_exactly(connection, length):
+    """``length`` bytes of a stream."""
+    content = bytearray()
+    while len(content) < length:
+        part = connection.recv(min(length - len(content), 1 << 16))
+        if not part:
+            raise ValueError("the stream ends early")
+        content += part
+    return bytes(content)
+
+
+# The client
+
+
+def request(path, arguments):
+    """Run ``mlegfn <arguments>`` in a child of the server at ``path``; its exit code, None if there is none."""
+    body = json.dumps(
+        {"arguments": arguments, "cwd": os.getcwd(), "environment": dict(os.environ), "path": sys.path}
+    ).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(path)
+            socket.send_fds(connection, [LENGTH.pack(len(body))], [0, 1, 2])
+            connection.sendall(body)
+        except OSError:
+            return None
+
+        def pass_on(signum, _):
+            with contextlib.suppress(OSError):
+                connection.send(bytes([signum]))
+
+        before = {signum: signal.signal(signum, pass_on) for signum in SIGNALS}
+        try:
+            (code,) = struct.unpack("!i", read_exactly(connection, 4))
+        except (OSError, ValueError):
+            print("mlegfn: the warm server ended before its stage did; run again", file=sys.stderr)
+            return 1
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+    if code < 0:  # end as the child did, so that whoever waits for this process sees the same
+        signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        os.kill(os.getpid(), -code)
+    return code
