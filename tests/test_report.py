@@ -400,7 +400,7 @@ def test_the_csv_has_full_precision(small):
         (small.runs[40, "tbc", 1][8].per_image - small.runs[40, "vlb", 1][8].per_image).mean()
     )
     planar = pandas.read_csv(io.StringIO(files["planar.csv"]))
-    assert list(planar.model) == ["ddpm", "mle_gfn"] * 2
+    assert list(planar.model) == ["ddpm", "vlb", "mle_gfn"] * 2
     assert (planar.mmd_floor_quantile_95 == 0.02).all()
 
 
@@ -408,7 +408,7 @@ def test_the_markdown_states_its_conditions(small):
     files = tables.make(small)
     for word in ("exact Gaussian CDF", "20 test images", "T = 50", "3 seeds", "not clipped", "17 levels"):
         assert word in files["nll.md"], word
-    assert "64 trajectories" in files["planar.md"] and "data against data" in files["planar.md"]
+    assert "64 trajectories" in files["planar.md"] and "data and data" in files["planar.md"]
     assert tables.signed(-0.00123) == "−0.0012" and tables.signed(float("nan")) == ""
 
 

@@ -90,6 +90,9 @@ def test_what_the_scale_lacks_is_not_tested(tmp_path):
     assert rows["figure1-from-every-checkpoint"]["verdict"] == REPRODUCED
     assert rows["figure2-samples-match"]["verdict"] == UNTESTED
     assert "pinwheel" in rows["figure2-samples-match"]["detail"]
+    simple = decided(tmp_path / "simple", change={"planar_arms": ["simple", "tbc"]})
+    assert simple["planar-nll-below-vlb"]["verdict"] == UNTESTED
+    assert simple["planar-nll-below-ddpm"]["verdict"] == REPRODUCED
     none = decided(tmp_path / "none", change={"problems": []})
     assert none["planar-nll-below-ddpm"]["verdict"] == UNTESTED
 

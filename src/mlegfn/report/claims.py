@@ -16,6 +16,9 @@ from mlegfn.validation import shown, validate
 Text = Annotated[str, Field(min_length=1)]
 
 
+Model = Literal["ddpm", "vlb", "mle_gfn"]
+
+
 class FinetuneBelow(Block):
     """Test NLL of ``arm`` is below that of ``reference``, both fine-tuned from the same checkpoint."""
 
@@ -49,8 +52,8 @@ class PlanarBelow(Block):
     """``metric`` of ``model`` is below that of ``reference`` on each of ``problems``."""
 
     kind: Literal["planar_below"]
-    model: Literal["ddpm", "mle_gfn"]
-    reference: Literal["ddpm", "mle_gfn"]
+    model: Model
+    reference: Model
     metric: Literal["nll", "elbo_nll", "mmd"]
     problems: Annotated[list[Problem], Field(min_length=1)]
 
@@ -60,10 +63,10 @@ class PlanarBelow(Block):
 
 
 class PlanarWithinFloor(Block):
-    """MMD of ``model``'s samples to data is within the 95 % quantile of that between data and data."""
+    """MMD² of ``model``'s samples to data is within the 95 % quantile of that between data and data."""
 
     kind: Literal["planar_within_floor"]
-    model: Literal["ddpm", "mle_gfn"]
+    model: Model
     problems: Annotated[list[Problem], Field(min_length=1)]
 
 

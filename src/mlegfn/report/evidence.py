@@ -70,10 +70,10 @@ def _finetune_statement(test):
 
 
 def planar_below(metrics, test):
-    """Parts: problems, paired by seed; with one seed, a normal interval from the standard errors."""
-    parts, untested = [], [problem for problem in test.problems if problem not in metrics.planar]
+    """Parts: problems, paired by seed; with one seed, a normal interval from the estimates' own errors."""
+    parts, untested = [], _planar_absent(metrics, test.problems, test.model, test.reference)
     one = len(metrics.scale.planar.seeds) == 1
-    for problem in (each for each in test.problems if each in metrics.planar):
+    for problem in (each for each in test.problems if each not in untested):
         own, other = (
             planar_values(metrics, problem, model, test.metric) for model in (test.model, test.reference)
         )
@@ -81,7 +81,7 @@ def planar_below(metrics, test):
         if not one:
             interval = Interval(*statistics.student(values), len(values))
         elif test.metric == "mmd":
-            untested.append(f"{problem} (MMD needs two seeds)")
+            untested.append(f"{problem} (one seed)")
             continue
         else:
             errors = [
@@ -93,22 +93,22 @@ def planar_below(metrics, test):
     return Evidence(
         parts,
         untested,
-        "MMD" if test.metric == "mmd" else "nats",
+        "MMD²" if test.metric == "mmd" else "nats",
         f"{test.metric} of `{test.model}` minus `{test.reference}` on each of {len(test.problems)} problems: "
         "95 % interval below 0",
         "problem",
-        "one seed: the interval covers test points only" if one else "interval over seeds",
+        "one seed: the interval covers the error of the estimate only" if one else "interval over seeds",
     )
 
 
 def planar_within_floor(metrics, test):
-    """Parts: problems; the mean over seeds of MMD minus the 95 % quantile of data against data.
+    """Parts: problems; the mean over seeds of MMD² minus the 95 % quantile of data against data.
 
     Here equality is the claim, which no test can show: what is asked is that the mean over seeds stays inside
     the range in which 95 % of data-against-data values fall. The interval is shown, and does not decide.
     """
-    parts, untested = [], [problem for problem in test.problems if problem not in metrics.planar]
-    for problem in (each for each in test.problems if each in metrics.planar):
+    parts, untested = [], _planar_absent(metrics, test.problems, test.model)
+    for problem in (each for each in test.problems if each not in untested):
         excess = planar_values(metrics, problem, test.model, "mmd")
         excess = excess - metrics.planar[problem]["mmd_floor"]["quantile_95"]
         mean, low, high = statistics.student(excess)
@@ -122,12 +122,19 @@ def planar_within_floor(metrics, test):
     return Evidence(
         parts,
         untested,
-        "MMD",
-        f"MMD of `{test.model}` to data, mean over seeds, minus the 95 % quantile of data against data, on each of "
+        "MMD²",
+        f"MMD² of `{test.model}` to data, mean over seeds, minus the 95 % quantile of data against data, on each of "
         f"{len(test.problems)} problems: not above 0",
         "problem",
         notes,
     )
+
+
+def _planar_absent(metrics, problems, *models):
+    """The problems for which this scale has no file, or not all of ``models``."""
+    if any(model not in metrics.planar_models for model in models):
+        return list(problems)
+    return [problem for problem in problems if problem not in metrics.planar]
 
 
 def _normal(estimate, standard_error):

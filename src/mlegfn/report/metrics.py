@@ -8,6 +8,9 @@ import numpy as np
 from mlegfn.artifacts import read_json
 from mlegfn.errors import UserError
 
+# What the arms of the 2-D problems are called there: plain DDPM is L_simple, trained on as long as the others.
+PLANAR_MODELS = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
+
 
 class Point(NamedTuple):
     """The NLL of one model: ``step`` since the start of training, ``finetune_step`` since the checkpoint."""
@@ -15,7 +18,7 @@ class Point(NamedTuple):
     step: int
     finetune_step: int
     bits_per_dim: float
-    standard_error: float  # over images
+    standard_error: float | None  # over images
     clipped: float
     train: float | None
     per_image: np.ndarray  # [I], bits/dim, unclipped
@@ -61,6 +64,11 @@ class Metrics:
     def steps(self):
         """The fine-tuning steps at which every run was measured."""
         return self.scale.finetune.evaluate_at
+
+    @property
+    def planar_models(self):
+        """The models of every 2-D problem, as their files call them."""
+        return [PLANAR_MODELS[arm] for arm in self.scale.planar.arms]
 
     @property
     def data(self):
@@ -133,7 +141,7 @@ class Metrics:
         )
         have = {(run["model"], run["seed"]) for run in value["runs"]}
         for seed in self.scale.planar.seeds:
-            for model in ("ddpm", "mle_gfn"):
+            for model in self.planar_models:
                 if (model, seed) not in have:
                     raise UserError(
                         f"{self._folder / file}: no run of {model} with seed {seed}; run `dvc repro {stage}`"
@@ -158,7 +166,7 @@ def _point(value):
         value["bits_per_dim"],
         value["standard_error"],
         value["bits_per_dim_clipped"],
-        value["train_bits_per_dim"],
+        value.get("train_bits_per_dim"),
         np.asarray(value["per_image"], dtype=np.float64),
     )
 

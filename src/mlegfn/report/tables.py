@@ -7,7 +7,7 @@ from mlegfn.report import statistics
 from mlegfn.report.comparison import budgets, differences
 from mlegfn.report.metrics import planar_values
 
-MODELS = {"ddpm": "DDPM", "mle_gfn": "MLE-GFN"}
+MODELS = {"ddpm": "DDPM", "vlb": "DDPM on L_vlb", "mle_gfn": "MLE-GFN"}
 
 
 def make(metrics):
@@ -132,7 +132,7 @@ def planar(metrics):
     """Problem × model: one row each; mean and standard deviation over seeds."""
     rows = []
     for problem, value in metrics.planar.items():
-        for model in MODELS:
+        for model in metrics.planar_models:
             row = {"problem": problem, "model": model, "seeds": len(metrics.scale.planar.seeds)}
             for key, name in {"nll": "nll", "elbo_nll": "elbo_nll", "mmd": "mmd"}.items():
                 each = planar_values(metrics, problem, model, key)
@@ -140,6 +140,7 @@ def planar(metrics):
                 row[f"{name}_deviation"] = each.std(ddof=1) if len(each) > 1 else None
             errors = planar_values(metrics, problem, model, "nll_standard_error")
             row["nll_standard_error"] = errors.max()
+            row["data_entropy"] = value.get("entropy")
             row["mmd_floor_mean"] = value["mmd_floor"]["mean"]
             row["mmd_floor_quantile_95"] = value["mmd_floor"]["quantile_95"]
             rows.append(row)
@@ -148,7 +149,15 @@ def planar(metrics):
 
 PLANAR_COLUMNS = [
     *("problem", "model", "seeds", "nll", "nll_deviation", "nll_standard_error"),
-    *("elbo_nll", "elbo_nll_deviation", "mmd", "mmd_deviation", "mmd_floor_mean", "mmd_floor_quantile_95"),
+    *(
+        "elbo_nll",
+        "elbo_nll_deviation",
+        "data_entropy",
+        "mmd",
+        "mmd_deviation",
+        "mmd_floor_mean",
+        "mmd_floor_quantile_95",
+    ),
 ]
 
 
@@ -178,11 +187,16 @@ def _with_bounds(key):
     )
 
 
-def _spread(key, digits=4):
-    return lambda row: (
-        number(row[key], digits)
-        + ("" if pandas.isna(row[f"{key}_deviation"]) else f" ± {number(row[f'{key}_deviation'], digits)}")
-    )
+def _spread(key, digits=4, factor=1):
+    """``mean ± standard deviation``, times ``factor``."""
+
+    def show(row):
+        mean, deviation = row[key] * factor, row[f"{key}_deviation"]
+        return number(mean, digits) + (
+            "" if pandas.isna(deviation) else f" ± {number(deviation * factor, digits)}"
+        )
+
+    return show
 
 
 def _get(key, show=str):
@@ -227,9 +241,10 @@ PLANAR = {
     "NLL, nats (IW)": _spread("nll", 3),
     "its SE": _get("nll_standard_error", number),
     "NLL, nats (ELBO)": _spread("elbo_nll", 3),
-    "MMD": _spread("mmd"),
-    "floor: mean": _get("mmd_floor_mean", number),
-    "floor: 95 %": _get("mmd_floor_quantile_95", number),
+    "data entropy": _get("data_entropy", lambda v: number(v, 3)),
+    "MMD² · 10³": _spread("mmd", 3, 1000),
+    "floor: mean": _get("mmd_floor_mean", lambda v: number(1000 * v, 3)),
+    "floor: 95 %": _get("mmd_floor_quantile_95", lambda v: number(1000 * v, 3)),
 }
 
 
@@ -292,9 +307,10 @@ def planar_caption(metrics):
         f"**Synthetic 2-D problems** (scale `{metrics.name}`), T = {values[0]['timesteps']}, "
         f"{values[0]['points']} test points; mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. "
         f"NLL by importance weighting with {' to '.join(str(n) for n in _ends(trajectories))} trajectories a point "
-        "(“its SE”: the largest of the seeds) and by the ELBO, both upper bounds in expectation. MMD to fresh data "
-        f"({values[0]['mmd_kernel']}); beside it the floor, data against data: its mean and 95 % quantile. "
-        "Lower is better."
+        "(“its SE”: the estimate's own standard error, the largest of the seeds) and by the ELBO, both upper bounds "
+        "in expectation; no model can be below the data's entropy. MMD² to fresh data "
+        f"({values[0]['mmd_kernel']}), and the same between data and data, the floor: mean and 95 % quantile, all "
+        "times 1000. Lower is better. DDPM is trained on with L_simple for as many steps as MLE-GFN."
     )
 
 

@@ -108,9 +108,9 @@ def markdown(report):
 def _ours(row):
     if row["estimate"] is None:
         return ""
-    low, high = row["interval"]
-    signed = [f"{value:+.4f}".replace("-", "−") for value in (row["estimate"], low, high)]
-    return f"{signed[0]} [{signed[1]}, {signed[2]}], {row['where']}"
+    factor, power = (1000, " · 10⁻³") if row["unit"] == "MMD²" else (1, "")
+    numbers = [f"{value * factor:+.4f}".replace("-", "−") for value in (row["estimate"], *row["interval"])]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]{power}, {row['where']}"
 
 
 def _seeds(row):

@@ -1,6 +1,10 @@
-"""Stage ``figures``: metrics and samples in; results/<scale>/figures/figure{1,2,3}.{pdf,svg,png,md} out."""
+"""Stage ``figures``: metrics and samples → the three figures, each with its caption.
 
-from pathlib import Path
+In:  results/<scale>/metrics/{nll,finetune,planar}, results/<scale>/samples
+Out: results/<scale>/figures/figure{1,2,3}.{pdf,svg,png,md}
+"""
+
+from mlegfn import paths
 
 
 def run(scale_name, scale):
@@ -10,5 +14,5 @@ def run(scale_name, scale):
     from mlegfn.report.metrics import Metrics
 
     for name, content in figures.make(Metrics(scale_name, scale)).items():
-        path = Path("results") / scale_name / "figures" / name
+        path = paths.results(scale_name, "figures", name)
         write_bytes(path, content if isinstance(content, bytes) else content.encode())

@@ -1,6 +1,10 @@
-"""Stage ``tables``: metrics in; results/<scale>/tables/{nll,paired,planar}.{csv,md} out."""
+"""Stage ``tables``: metrics → the tables.
 
-from pathlib import Path
+In:  results/<scale>/metrics/{nll,finetune,planar}
+Out: results/<scale>/tables/{nll,paired,planar}.{csv,md}
+"""
+
+from mlegfn import paths
 
 
 def run(scale_name, scale):
@@ -10,4 +14,4 @@ def run(scale_name, scale):
     from mlegfn.report.metrics import Metrics
 
     for name, text in tables.make(Metrics(scale_name, scale)).items():
-        write_text(Path("results") / scale_name / "tables" / name, text)
+        write_text(paths.results(scale_name, "tables", name), text)

@@ -1,6 +1,10 @@
-"""Stage ``verdict``: claims.yaml and metrics in; results/<scale>/report/verdict.{json,md} out."""
+"""Stage ``verdict``: metrics and claims.yaml → which claims of the paper are reproduced.
 
-from pathlib import Path
+In:  results/<scale>/metrics/{nll,finetune,planar}, claims.yaml
+Out: results/<scale>/report/verdict.{json,md}
+"""
+
+from mlegfn import paths
 
 
 def run(scale_name, scale):
@@ -10,6 +14,6 @@ def run(scale_name, scale):
     from mlegfn.report.metrics import Metrics
 
     report = verdict.decide(Metrics(scale_name, scale), claims.load())
-    folder = Path("results") / scale_name / "report"
+    folder = paths.results(scale_name, "report")
     write_json(folder / "verdict.json", report)
     write_text(folder / "verdict.md", verdict.markdown(report))
