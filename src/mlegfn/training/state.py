@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import torch
 
+from mlegfn.training.ema import Ema
+
 __all__ = ["TrainingState", "new_state"]
 
 
 @dataclass
 class TrainingState:
-    """A network in training. ``step`` counts finished optimiser steps; ``ema`` is diffusers' EMAModel."""
+    """A network in training. ``step`` counts finished optimiser steps."""
 
     network: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    ema: object
+    ema: Ema
     step: int = 0
 
     def tensors(self):
@@ -68,14 +70,6 @@ class TrainingState:
 
 
 def new_state(network, settings):
-    """A fresh ``TrainingState`` with Adam and an EMA as ``settings`` (config.Optimizer) say.
-
-    min_decay = decay makes diffusers' EMAModel DDPM's rule: a plain copy at the first step, then a
-    constant decay (its default is a warm-up that never reaches 0.9999 in short runs).
-    """
-    from diffusers.training_utils import EMAModel
-
+    """A fresh ``TrainingState`` with Adam and an EMA as ``settings`` (config.Optimizer) say."""
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
-    decay = settings.ema_decay
-    ema = EMAModel(network.parameters(), decay=decay, min_decay=decay, foreach=True)
-    return TrainingState(network, optimizer, ema)
+    return TrainingState(network, optimizer, Ema(network.parameters(), settings.ema_decay))

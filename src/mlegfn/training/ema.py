@@ -1,0 +1,25 @@
+"""DDPM's exponential moving average of the weights."""
+
+import torch
+
+__all__ = ["Ema"]
+
+
+class Ema:
+    """shadow ← decay · shadow + (1 − decay) · weights after each step; the first step is a plain copy.
+
+    The same numbers, bit for bit, as diffusers' EMAModel(decay=d, min_decay=d, foreach=True), whose import
+    takes longer than many of our stages (tests/test_planar.py compares them).
+    """
+
+    def __init__(self, parameters, decay):
+        self.decay, self.optimization_step = decay, 0
+        self.shadow_params = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def step(self, parameters):
+        """Take in the weights after an optimiser step."""
+        self.optimization_step += 1
+        new = 1.0 if self.optimization_step == 1 else 1 - self.decay
+        difference = torch._foreach_sub(self.shadow_params, list(parameters))
+        torch._foreach_sub_(self.shadow_params, difference, alpha=new)

@@ -1,0 +1,227 @@
+"""The planar experiment: one problem, several seeds, arms that differ in their loss alone."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+
+from mlegfn.data import planar
+from mlegfn.data.mmd import BANDWIDTHS, mmd2_unbiased, mmd_floor
+from mlegfn.data.planar_density import entropy
+from mlegfn.diffusion.importance import log_likelihood, log_weights, precise_log_weights
+from mlegfn.diffusion.likelihood import epsilon_errors
+from mlegfn.diffusion.model import DenoisingModel
+from mlegfn.networks.mlp import TimeMLP
+from mlegfn.randomness import generator, seed_layers
+from mlegfn.training.checkpoint import log_variance_of, process_of
+from mlegfn.training.finetuning import finetune_gradient
+from mlegfn.training.loop import train
+from mlegfn.training.pretraining import pretrain_gradient
+from mlegfn.training.state import new_state
+
+__all__ = ["MODEL", "Pretrained", "Units", "experiment", "finetune", "generate", "pretrain"]
+
+# What the arms are called in metrics, figures and tables.
+MODEL = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
+
+
+@dataclass(frozen=True)
+class Units:
+    """The data's own units and the model's: model = (data − mean)/std, a coordinate at a time."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    @classmethod
+    def of(cls, points):
+        """Those in which ``points`` [N, 2] have mean 0 and variance 1."""
+        return cls(points.mean(0), points.std(0))
+
+    def to_model(self, points):
+        return (points - self.mean) / self.std
+
+    def to_data(self, points):
+        return points * self.std + self.mean
+
+    @property
+    def log_jacobian(self):
+        """log |d model / d data|: a log-density in the data's units is the model's plus this, in nats."""
+        return -self.std.double().log().sum().item()
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A checkpoint in memory: its training state, the data it saw and the units it saw them in.
+
+    errors [T]: E‖ε − ε_θ‖²/d of the averaged network, for the analytic variances.
+    """
+
+    seed: int
+    tensors: dict
+    points: torch.Tensor
+    units: Units
+    errors: list
+
+
+def new_network(settings):
+    """The network of ``settings`` (config.Planar), with torch's initial weights."""
+    outputs = 2 if settings.diffusion.variance == "learned" else 1
+    return TimeMLP(settings.diffusion.timesteps, settings.hidden, settings.layers, outputs=outputs)
+
+
+def model_of(network, settings, errors=None):
+    """P_F of a network; without ``errors`` the analytic variances are those of errors of 1, for what
+    reads ε_θ alone. levels = None: points are continuous, log w bounds a log-density."""
+    process = process_of(settings.diffusion)
+    errors = [1.0] * process.timesteps if errors is None else errors
+    return DenoisingModel(network, process, log_variance_of(process, settings.diffusion.variance, errors))
+
+
+def averaged_model(state, settings, points):
+    """The model of the averaged weights, in eval mode, and its errors on the first training ``points``."""
+    network = new_network(settings).eval()
+    network.load_state_dict(state.ema_weights())
+    errors = epsilon_errors(
+        model_of(network, settings), points[: settings.diffusion.variance_samples], batch=8192
+    )
+    return model_of(network, settings, errors.tolist()), errors.tolist()
+
+
+def pretrain(problem, settings, seed):
+    """A DDPM of ``problem`` trained by L_simple, as ``Pretrained``."""
+    data = planar.sample(problem, settings.train_points, generator(seed, "planar", problem, "train"))
+    units = Units.of(data)
+    points = units.to_model(data)
+    with torch.random.fork_rng([]):
+        seed_layers(seed, "planar", "init")
+        network = new_network(settings)
+    state = new_state(network, settings.optimizer)
+    accumulate = pretrain_gradient(
+        model_of(network, settings), points, SimpleNamespace(seed=seed, batch=settings.batch), flip=False
+    )
+    train(
+        state,
+        accumulate,
+        settings.optimizer,
+        settings.pretrain_steps,
+        description=f"{problem} {seed}: pretrain",
+    )
+    _, errors = averaged_model(state, settings, points)
+    return Pretrained(seed, state.tensors(), points, units, errors)
+
+
+def finetune(problem, settings, start, arm):
+    """Train ``start`` on in one arm: (averaged model, network evaluations spent, log).
+
+    The key of every draw names problem and seed and not the arm, so all arms see the same points,
+    times and noise; the Adam moments and the average go on from the checkpoint's.
+    """
+    network = new_network(settings)
+    state = new_state(network, settings.finetune_optimizer)
+    state.load(start.tensors)
+    state.step = 0  # counts fine-tuning steps from here on
+    accumulate, evaluations = finetune_gradient(
+        model_of(network, settings, start.errors),
+        start.points,
+        settings,
+        arm,
+        ("planar", problem),
+        start.seed,
+        flip=False,
+        errors=start.errors,
+        kind=settings.diffusion.variance,
+    )
+    logs = []
+    train(
+        state,
+        accumulate,
+        settings.finetune_optimizer,
+        settings.finetune_steps,
+        after_step=lambda _, entry: logs.append(entry),
+        description=f"{problem} {start.seed}: {arm}",
+    )
+    model, _ = averaged_model(state, settings, start.points)
+    return model, evaluations, logs
+
+
+def experiment(problem, settings):
+    """All seeds and arms on ``problem``: (metrics, samples of the first seed).
+
+    settings: config.Planar. Test points, fresh points and the noise behind the likelihood are the same
+    for all seeds and arms. The metrics are those of results/<scale>/metrics/planar/<problem>.json, without
+    the scale; samples {"data", "ddpm", "mle_gfn", …}: [sample_points, 2] in the data's units.
+    """
+    test = _draw(problem, settings.test_points, "test")
+    models, units, spent = {}, {}, {}
+    for seed in settings.seeds:
+        start = pretrain(problem, settings, seed)
+        units[seed] = start.units
+        for arm in settings.arms:
+            models[arm, seed], spent[arm, seed], _ = finetune(problem, settings, start, arm)
+
+    log_w = precise_log_weights(
+        {run: _weights(problem, test, model, units[run[1]]) for run, model in models.items()},
+        settings.importance_samples,
+        settings.importance_samples_cap,
+        settings.precision,
+    )
+    fresh = _draw(problem, settings.sample_points, "fresh")
+    runs, samples = [], {"data": fresh}
+    for (arm, seed), model in models.items():
+        drawn = generate(problem, model, units[seed], settings.sample_points, seed)
+        samples.setdefault(MODEL[arm], drawn)
+        runs.append(
+            {
+                "model": MODEL[arm],
+                "seed": seed,
+                **likelihood_fields(log_w[arm, seed]),
+                "mmd": mmd2_unbiased(drawn[: settings.mmd_points], fresh[: settings.mmd_points]),
+                "network_evaluations": vars(spent[arm, seed]),
+            }
+        )
+    return {
+        "problem": problem,
+        "entropy": entropy(problem),
+        "trajectories": runs[0]["trajectories"],
+        "precision": settings.precision,
+        "points": settings.test_points,
+        "timesteps": settings.diffusion.timesteps,
+        "runs": runs,
+        "mmd_floor": mmd_floor(
+            lambda n, k: _draw(problem, n, "floor", k), settings.mmd_points, settings.mmd_repeats
+        ),
+        "mmd_kernel": "unbiased MMD², mean of Gaussian kernels of σ = " + ", ".join(map(str, BANDWIDTHS)),
+    }, samples
+
+
+def generate(problem, model, units, count, seed):
+    """[count, 2] samples in the data's units; the noise is the same for every arm."""
+    states = model.sample_pf((count, 2), generator(seed, "planar", problem, "sample"), keep=[0])
+    return units.to_data(states[0])
+
+
+def likelihood_fields(log_w):
+    """A run's JSON fields from its log-weights [N, M] in the data's units."""
+    measured = log_likelihood(log_w)
+    return {
+        "trajectories": measured.trajectories,
+        "nll": measured.nll,
+        "nll_standard_error": measured.standard_error,
+        "nll_bias": measured.bias,
+        "nll_points_standard_error": measured.points_error,
+        "nll_half": measured.half,
+        "elbo_nll": measured.elbo,
+        "log_w_variance": measured.variance,
+    }
+
+
+def _draw(problem, count, *key):
+    return planar.sample(problem, count, generator(0, "planar", problem, *key))
+
+
+def _weights(problem, test, model, units):
+    """rounds → log w [N, rounds] of ``test`` as a density in the data's units."""
+    points = units.to_model(test)
+    return lambda rounds: (
+        log_weights(model, points, rounds, (0, "planar", problem, "importance")) + units.log_jacobian
+    )
