@@ -308,7 +308,7 @@ def planar_caption(metrics):
         f"{values[0]['points']} test points; mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. "
         f"NLL by importance weighting with {' to '.join(str(n) for n in _ends(trajectories))} trajectories a point "
         "(“its SE”: the estimate's own standard error, the largest of the seeds) and by the ELBO, both upper bounds "
-        "in expectation; no model can be below the data's entropy. MMD² to fresh data "
+        "in expectation; the data's entropy is the least that any density can reach, up to the chance of the points. MMD² to fresh data "
         f"({values[0]['mmd_kernel']}), and the same between data and data, the floor: mean and 95 % quantile, all "
         "times 1000. Lower is better. DDPM is trained on with L_simple for as many steps as MLE-GFN."
     )
