@@ -130,12 +130,12 @@ REFERENCE = {
 def test_against_scikit_learn(problem):
     import sklearn.datasets
 
-    theirs = torch.from_numpy(REFERENCE[problem](sklearn.datasets, 4000))
-    ours = points(problem, 4000)
+    theirs = torch.from_numpy(REFERENCE[problem](sklearn.datasets, 3000))
+    ours = points(problem, 3000)
     for direction in ([1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, -0.6]):
         d = torch.tensor(direction)
         assert ks_2samp(ours @ d, theirs.float() @ d).pvalue > 1e-4
-    floor = mmd_floor(lambda n, k: points(problem, n, ("floor", k)), 4000, 8)
+    floor = mmd_floor(lambda n, k: points(problem, n, ("floor", k)), 3000, 5)
     assert mmd2_unbiased(ours, theirs) < floor["mean"] + 6 * floor["standard_deviation"]
 
 
