@@ -17,7 +17,7 @@ from mlegfn.training.checkpoint import read_safetensors
 
 __all__ = ["Scratch", "fingerprint"]
 
-CODE = ("training", "diffusion", "objectives", "networks", "stages", "randomness.py", "trajectory.py")
+CODE = ("data", "training", "diffusion", "objectives", "networks", "stages", "randomness.py", "trajectory.py")
 
 
 def fingerprint(settings, files=(), folders=()):

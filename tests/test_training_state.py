@@ -1,0 +1,417 @@
+"""A training that was killed and resumed is the uninterrupted one, bit for bit; and what happens otherwise."""
+
+import json
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from exact import TinyNetwork
+from killed import ended, pretrain_stage, start, tiny_training
+from safetensors.torch import load_file, save_file
+
+from mlegfn import paths
+from mlegfn.config import Optimizer, load
+from mlegfn.data import load as load_data
+from mlegfn.data import save_images
+from mlegfn.errors import UserError
+from mlegfn.training import scratch as scratch_module
+from mlegfn.training.checkpoint import read_model, read_safetensors, read_state, write_checkpoint
+from mlegfn.training.loop import learning_rate, train
+from mlegfn.training.randomness import generator
+from mlegfn.training.scratch import Scratch, fingerprint
+from mlegfn.training.state import new_state
+
+STEPS = 20
+
+
+def result(folder):
+    """(final tensors, logs) of a tiny training."""
+    return load_file(folder / "final.safetensors"), json.loads((folder / "logs.json").read_text())
+
+
+def differences(one, other):
+    """Names of the tensors that are not bit-equal."""
+    assert one.keys() == other.keys()
+    return {
+        name
+        for name in one
+        if one[name].dtype != other[name].dtype or not torch.equal(one[name], other[name])
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert ended(start(tiny_training, folder, STEPS)) == 0
+    return result(folder)
+
+
+def twice_killed(folder, draw, wrong=None):
+    """Kill a tiny training at two random steps, resume it each time, and let it end."""
+    chance = random.Random(draw)
+    first, second = sorted(chance.sample(range(5, STEPS), 2))  # after the first saved state
+    for step in (first, second):
+        kill = (step, chance.choice(["gradient", "saving"]))
+        assert ended(start(tiny_training, folder, STEPS, kill, wrong)) == -9
+        assert not (folder / "final.safetensors").exists()
+    assert ended(start(tiny_training, folder, STEPS, None, wrong)) == 0
+    return result(folder)
+
+
+@pytest.mark.parametrize("draw", range(4))
+def test_a_training_killed_twice_is_the_uninterrupted_one(uninterrupted, tmp_path, draw):
+    tensors, logs = twice_killed(tmp_path, draw)
+    names = tensors.keys()
+    assert {"step", "ema.step", "raw.first.weight", "ema.second.bias"} <= names
+    assert {"adam.step.first.weight", "adam.exp_avg.first.weight", "adam.exp_avg_sq.second.bias"} <= names
+    assert differences(tensors, uninterrupted[0]) == set()
+    assert logs == uninterrupted[1] and len(logs) == STEPS
+
+
+@pytest.mark.parametrize("wrong", ["moments", "adam step", "ema", "ema step", "noise", "dropout"])
+def test_a_wrong_resume_is_seen(uninterrupted, tmp_path, wrong):
+    """The negative control: forget one thing on resuming, and the test above fails."""
+    tensors, logs = twice_killed(tmp_path, 0, wrong)
+    changed = differences(tensors, uninterrupted[0])
+    if wrong.startswith("ema"):
+        assert changed and all(name.startswith("ema") for name in changed)
+    else:
+        assert {"raw.first.weight", "adam.exp_avg.first.weight", "ema.first.weight"} <= changed
+        assert logs != uninterrupted[1]
+
+
+# ---------------------------------------------------------------- the stage itself
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """(scale, folder) with images and the first checkpoint; the second segment has 16 steps to be killed in."""
+    smoke = load("params.yaml").scale("smoke")
+    settings = smoke.pretrain.model_copy(
+        update={"checkpoints": [2, 18], "stop": 20, "save_every_minutes": 1e-9}
+    )
+    network = smoke.network.model_copy(update={"dropout": 0.1})
+    data = smoke.data.model_copy(update={"flip": True})
+    scale = smoke.model_copy(update={"pretrain": settings, "network": network, "data": data})
+    folder = tmp_path_factory.mktemp("stage")
+    save_images(load_data(scale.data), folder / "data" / "smoke")
+    assert ended(start(pretrain_stage, folder, scale, 2)) == 0
+    return scale, folder
+
+
+def outputs(folder):
+    """Relative path → bytes of everything below results/, its scratch and logs apart."""
+    root = folder / "results"
+    files = {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    return {
+        str(p): content for p, content in files.items() if "scratch" not in p.parts and "logs" not in p.parts
+    }
+
+
+def saved_steps(folder):
+    return [int(p.name) for p in folder.glob("results/smoke/scratch/*/[0-9]*")]
+
+
+def test_the_pretrain_stage_killed_twice_is_the_uninterrupted_one(prepared, tmp_path):
+    """Killed from outside at a random moment, then while its checkpoint is written: every output byte is equal."""
+    scale, first = prepared
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        shutil.copytree(first, folder)
+    before = outputs(killed)
+    assert ended(start(pretrain_stage, whole, scale, 18)) == 0
+
+    chance = random.Random(0)
+    process, wanted = start(pretrain_stage, killed, scale, 18), chance.randrange(4, 12)
+    while process.is_alive() and max(saved_steps(killed), default=0) < wanted:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.03))
+    process.kill()
+    assert ended(process) == -9
+    assert outputs(killed) == before  # nothing half-written, nothing lost
+    reached = max(saved_steps(killed))
+    assert wanted <= reached < 18
+
+    assert ended(start(pretrain_stage, killed, scale, 18, "checkpoint")) == -9
+    assert outputs(killed).keys() - before.keys() == {
+        name for name in outputs(killed) if Path(name).parts[2].startswith(".")
+    }  # what a dead process leaves has a hidden name
+    assert ended(start(pretrain_stage, killed, scale, 18)) == 0
+    ours = {name: content for name, content in outputs(killed).items() if "/." not in name}
+    assert ours == outputs(whole)
+    assert "smoke/checkpoints/pretrain-18/training_state.safetensors" in ours
+    assert "smoke/metrics/pretrain/18.json" in ours
+    assert saved_steps(killed) == []  # the scratch is gone with its purpose
+
+
+def test_the_stage_does_not_pick_up_the_scratch_of_other_settings(prepared, tmp_path):
+    """A state of other settings lies beside, further on; the training must not start from it."""
+    scale, first = prepared
+    folder, plain = tmp_path / "a", tmp_path / "b"
+    shutil.copytree(first, folder)
+    shutil.copytree(first, plain)
+    faster = scale.pretrain.optimizer.model_copy(update={"lr": 0.05})
+    other = scale.model_copy(update={"pretrain": scale.pretrain.model_copy(update={"optimizer": faster})})
+    assert ended(start(pretrain_stage, folder, other, 18, "checkpoint")) == -9
+    assert max(saved_steps(folder)) == 18
+    for place in (folder, plain):
+        assert ended(start(pretrain_stage, place, scale, 18)) == 0
+    name = "smoke/metrics/pretrain/18.json"
+    assert outputs(folder)[name] == outputs(plain)[name]
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def test_a_fingerprint_changes_with_settings_data_and_code(tmp_path, monkeypatch):
+    package = tmp_path / "mlegfn"
+    shutil.copytree(Path(scratch_module.__file__).parents[1], package)
+    monkeypatch.setattr(scratch_module, "__file__", str(package / "training" / "scratch.py"))
+    data, folder = tmp_path / "images", tmp_path / "checkpoint"
+    data.write_text("a")
+    folder.mkdir()
+    (folder / "weights").write_text("a")
+
+    def mark(settings=("x", 1)):
+        return fingerprint(settings, [data], [folder])
+
+    first = mark()
+    assert mark() == first
+    assert mark(("x", 2)) != first
+    for file in (data, folder / "weights"):
+        file.write_text("b")
+        assert mark() != first
+        file.write_text("a")
+        assert mark() == first
+    for name in (
+        "training/loop.py",
+        "diffusion/process.py",
+        "networks/unet.py",
+        "randomness.py",
+        "data/images.py",
+    ):
+        source = (package / name).read_text()
+        (package / name).write_text(source + "# changed\n")
+        assert mark() != first, name
+        (package / name).write_text(source)
+    (package / "report" / "new.py").write_text("# trains nothing\n")
+    assert mark() == first
+
+
+# ---------------------------------------------------------------- the scratch and the state
+
+OPTIMIZER = Optimizer(lr=0.01, warmup=0, clip=1.0, ema_decay=0.8)
+
+
+def tiny_state(steps=0, hidden=8):
+    network = TinyNetwork(hidden=hidden, dtype=torch.float32)
+    state = new_state(network, OPTIMIZER)
+
+    def accumulate(step):
+        x = torch.randn(4, 1, 2, 2, generator=generator(0, step))
+        loss = (network(x, torch.arange(4)) - x).pow(2).mean()
+        loss.backward()
+        return {"loss": loss.item()}
+
+    return train(state, accumulate, OPTIMIZER, steps)
+
+
+def copy(state):
+    return {name: value.clone() for name, value in state.tensors().items()}
+
+
+def saved(folder, steps):
+    """A scratch that holds the states after each of ``steps``."""
+    for step in steps:
+        target = folder / str(step)
+        target.mkdir(parents=True)
+        save_file(tiny_state(step).tensors(), target / "state.safetensors")
+        (target / "logs.json").write_text(json.dumps([{"step": s + 1} for s in range(step)]))
+    return Scratch(folder, every_minutes=1)
+
+
+def without(name):
+    def spoil(path):
+        flat = load_file(path / "state.safetensors")
+        save_file({k: v for k, v in flat.items() if not k.startswith(name)}, path / "state.safetensors")
+
+    return spoil
+
+
+def truncate(name):
+    def spoil(path):
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: len(content) // 2])
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        truncate("state.safetensors"),
+        truncate("logs.json"),
+        without("adam.exp_avg."),
+        without("adam.step.first.bias"),
+        without("adam."),
+        without("ema.second"),
+        without("step"),
+        without("raw.first"),
+        lambda path: (path / "logs.json").unlink(),
+        lambda path: (path / "state.safetensors").unlink(),
+    ],
+)
+def test_a_damaged_saved_state_gives_way_to_the_one_before(tmp_path, spoil, capsys):
+    scratch = saved(tmp_path, [3, 5])
+    spoil(tmp_path / "5")
+    state, logs = tiny_state(), []
+    scratch.resume(state, logs)
+    assert differences(copy(state), copy(tiny_state(3))) == set()
+    assert len(logs) == 3
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_damaged_states_alone_leave_the_fresh_one_untouched(tmp_path):
+    scratch = saved(tmp_path, [3])
+    without("adam.")(tmp_path / "3")
+    state, logs = tiny_state(), []
+    scratch.resume(state, logs)
+    assert differences(copy(state), copy(tiny_state())) == set() and logs == [] and state.step == 0
+
+
+def test_a_state_of_another_network_is_refused_whole(tmp_path):
+    state = tiny_state(2)
+    before = copy(state)
+    with pytest.raises(ValueError, match="another architecture"):
+        state.load(tiny_state(3, hidden=9).tensors())
+    assert differences(copy(state), before) == set()
+
+
+def test_a_saved_state_replaces_the_one_before(tmp_path):
+    scratch = Scratch(tmp_path, every_minutes=0)
+    for step in (1, 2):
+        scratch.maybe_save(tiny_state(step), [{"loss": 1.0}])
+    assert [p.name for p in tmp_path.iterdir()] == ["2"]
+    slow = Scratch(tmp_path, every_minutes=60)
+    slow.maybe_save(tiny_state(3), [])
+    assert [p.name for p in tmp_path.iterdir()] == ["2"]
+    slow.remove()
+    assert not tmp_path.exists()
+
+
+def test_a_state_round_trips_through_its_tensors():
+    state, other = tiny_state(4), tiny_state()
+    other.load(copy(state))
+    assert differences(copy(other), copy(state)) == set()
+    assert other.step == 4 and other.ema.optimization_step == 4
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def test_learning_rate_rises_from_zero_and_stays():
+    settings = Optimizer(lr=0.5, warmup=4, clip=1.0, ema_decay=0.9)
+    assert [learning_rate(settings, step) for step in range(7)] == [0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    assert learning_rate(OPTIMIZER, 0) == OPTIMIZER.lr
+
+
+def test_the_loop_is_adam_on_the_clipped_gradient():
+    """Against torch.optim.Adam on a gradient scaled to norm 1e-3, which every step's is above."""
+    settings = OPTIMIZER.model_copy(update={"clip": 1e-3})
+    ours, theirs = (TinyNetwork(seed=1, dtype=torch.float32) for _ in range(2))
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=settings.lr)
+    norms = []
+
+    def gradient(network, step):
+        x = torch.randn(4, 1, 2, 2, generator=generator(0, step))
+        loss = (network(x, torch.arange(4)) - x).pow(2).mean()
+        loss.backward()
+        return {"loss": loss.item()}
+
+    train(
+        new_state(ours, settings),
+        lambda step: gradient(ours, step),
+        settings,
+        5,
+        after_step=lambda _, logs: norms.append(logs["grad_norm"]),
+    )
+    for step in range(5):
+        optimizer.zero_grad()
+        gradient(theirs, step)
+        norm = torch.cat([p.grad.flatten() for p in theirs.parameters()]).norm()
+        assert norms[step] == pytest.approx(norm.item(), rel=1e-4) and norm > 1e-3
+        for p in theirs.parameters():
+            p.grad.mul_(1e-3 / norm)
+        optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update():
+    state = tiny_state(2)
+    before = copy(state)
+
+    def accumulate(step):
+        sum(p.sum() for p in state.network.parameters()).mul(float("nan")).backward()
+        return {"loss": 0.0}
+
+    with pytest.raises(FloatingPointError, match="step 2"):
+        train(state, accumulate, OPTIMIZER, 5)
+    assert differences(copy(state), before) == set()
+
+
+# ---------------------------------------------------------------- checkpoints that are not there or not whole
+
+
+@pytest.mark.parametrize(
+    "name", ["mlegfn.json", "training_state.safetensors", "unet/diffusion_pytorch_model.safetensors"]
+)
+@pytest.mark.parametrize("harm", ["missing", "truncated"])
+def test_a_broken_checkpoint_is_one_line_that_names_the_file(prepared, tmp_path, name, harm):
+    scale, first = prepared
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(first / paths.pretrained("smoke", 2), folder)
+    if harm == "missing":
+        (folder / name).unlink()
+    else:
+        truncate(Path(name).name)((folder / name).parent)
+    with pytest.raises(UserError, match=Path(name).name) as error:
+        read_model(folder, scale)
+        read_state(folder, network_state(scale))
+    assert "\n" not in str(error.value)
+
+
+def network_state(scale):
+    from mlegfn.training.checkpoint import initial_network
+
+    return new_state(initial_network(scale, {"shape": [1, 8, 8], "label": "digits"}, 0), OPTIMIZER)
+
+
+def test_a_checkpoint_of_other_settings_is_one_line(prepared):
+    scale, first = prepared
+    folder = first / paths.pretrained("smoke", 2)
+    wider = scale.model_copy(
+        update={"network": scale.network.model_copy(update={"block_out_channels": [8, 16]})}
+    )
+    for read in (read_model, lambda folder, scale: read_state(folder, network_state(scale))):
+        with pytest.raises(UserError, match="another `network` block") as error:
+            read(folder, wider)
+        assert "\n" not in str(error.value)
+    longer = scale.model_copy(update={"diffusion": scale.diffusion.model_copy(update={"beta_end": 0.95})})
+    with pytest.raises(UserError, match="another `diffusion` block"):
+        read_model(folder, longer)
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(prepared, tmp_path, monkeypatch):
+    scale, first = prepared
+    state = network_state(scale)
+    read_state(first / paths.pretrained("smoke", 2), state)
+    monkeypatch.setattr("mlegfn.training.checkpoint.write_json", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_checkpoint(tmp_path / "c", state, scale, {"shape": [1, 8, 8], "label": "digits"}, None)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="not found"):
+        read_safetensors(tmp_path / "c" / "training_state.safetensors")
