@@ -16,8 +16,9 @@ PARAMS = settings.load()
 PARAMS.scale(SCALE)
 graph.check(PARAMS)
 # A job that an executor started in a process of its own has nothing left to decide.
-PIPELINE = engine.Pipeline(SCALE, freshness=workflow.is_main_process)
+PIPELINE = engine.ask_dvc(SCALE, freshness=workflow.is_main_process)
 SCHEDULED = PIPELINE.scheduled()
+FOLLOWERS = PIPELINE.followers()
 
 snakemake_dvc.adapt()
 if workflow.is_main_process:
@@ -29,7 +30,7 @@ def inputs(stage):
     """What a stale stage reads is new; else what no scheduled stage makes is as DVC wants it."""
     for path in PIPELINE.inputs[stage.name]:
         yield path if PIPELINE.producers.get(path) in SCHEDULED else ancient(path)
-    yield snakemake_dvc.ASKED if stage.stale else ancient(snakemake_dvc.ASKED)
+    yield snakemake_dvc.ASKED if stage.changes else ancient(snakemake_dvc.ASKED)
 
 
 rule all:
@@ -47,8 +48,9 @@ for stage in PIPELINE.stages.values():
             list(inputs(stage)),
         output:
             [directory(o) if o in stage.directories else o for o in stage.outs],
+        priority: FOLLOWERS[stage.name]
         threads: stage.meta.get("threads", 1)
         resources:
             **stage.meta.get("resources", {}),
         shell:
-            "mlegfn dvc --wait-for-lock repro --quiet --single-item {rule}"
+            "mlegfn dvc --wait-for-lock repro --single-item {rule}"

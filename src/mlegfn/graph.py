@@ -6,6 +6,7 @@ stage: ``graph.finetune["digits-600-tbc-0"]`` becomes ``finetune@digits-600-tbc-
 """
 
 import json
+import re
 from pathlib import Path
 
 from mlegfn.artifacts import write_text
@@ -114,3 +115,8 @@ def names(graph, scale=None):
         for key, item in items.items()
         if scale in (None, item["scale"])
     ]
+
+
+def is_scale_name(text):
+    """Whether ``text`` may name a scale, so that it can be part of a path."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9-]*", text) is not None

@@ -27,8 +27,14 @@ LIBRARIES = (
     "safetensors.torch",
     "dvc.cli",
     "dvc.commands.repro",
-    "dvc.repo",
+    "dvc.repo.reproduce",
+    "dvc.stage.cache",
     "dvc.stage.run",
+    "dvc.dependency.param",
+    "dvc.scm",
+    "dvc.dvcfile",
+    "dvc.parsing",
+    "dvc.cachemgr",
     "ruamel.yaml",
     "pydantic",
     "numpy",
@@ -105,6 +111,7 @@ def serve(path):
                     os.killpg(child, signal.SIGKILL)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+            os._exit(0)  # torch's own farewell takes a second and prints what it leaked
 
 
 def accept(listener, selector, clients):

@@ -1,11 +1,13 @@
-"""The stages as DVC resolves them, and which of them are stale by content: what the Snakefile builds on.
+"""The stages of dvc.yaml with every ``${…}`` filled in, which of them are stale, and how they follow each other.
 
-``Repo.index`` and its neighbours are not a documented interface; requirements.lock pins DVC, and
-tests/test_engines.py compares with ``dvc status``.
+DVC itself resolves them for the Snakefile, and says what is stale by content. ``Repo.index`` and its
+neighbours are no documented interface; requirements.lock pins DVC, and tests/test_engines.py compares with
+``dvc status``. For a machine without DVC, ``read`` fills in dvc.yaml by itself.
 """
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,46 +17,101 @@ from mlegfn.graph import GRAPH, names
 
 @dataclass
 class Stage:
-    """A stage of dvc.yaml with every ``${…}`` filled in; paths relative to the repository's root."""
+    """One stage; paths are relative to the repository's root."""
 
     name: str
     cmd: str
     deps: list[str]
     outs: list[str]
     meta: dict
-    stale: dict[str, str] = field(default_factory=dict)  # what changed → how; empty if nothing did
+    params: list[str]
+    changes: dict[str, str] = field(default_factory=dict)  # what differs from dvc.lock → how
 
     @property
     def directories(self):
         return set(self.meta.get("directories", ()))
 
 
+def load_graph():
+    """graph.json's items: ``{stage: {key: item}}``."""
+    return json.loads(Path(GRAPH).read_text())["graph"]
+
+
+def ask_dvc(scale=None, freshness=True):
+    """The Pipeline of a scale (None: of all) as DVC sees it, with what changed if ``freshness`` is wanted."""
+    from dvc.dependency import ParamsDependency
+    from dvc.dvcfile import load_file
+    from dvc.repo import Repo
+
+    from mlegfn.pipeline import lockfile
+
+    lockfile.install()
+    stages = {}
+    with Repo(".") as repo, repo.lock:
+        loader = load_file(repo, os.path.join(repo.root_dir, "dvc.yaml")).stages
+        content = Content(repo)
+        for name in names(load_graph(), scale):
+            found = loader[name]
+            params = [d for d in found.deps if isinstance(d, ParamsDependency)]
+            stages[name] = Stage(
+                name=name,
+                cmd=found.cmd,
+                deps=[content.path(d) for d in found.deps if d not in params],
+                outs=[content.path(o) for o in found.outs],
+                meta=found.meta or {},
+                params=[key for d in params for key in d.params],
+                changes=content.changes(found) if freshness else {},
+            )
+    return Pipeline(stages)
+
+
+def read(scale=None):
+    """The Pipeline of a scale (None: of all) from dvc.yaml and graph.json alone, without DVC."""
+    from mlegfn.config import read_yaml
+
+    graph = load_graph()
+    definitions = read_yaml("dvc.yaml")["stages"]
+    stages = {}
+    for name in names(graph, scale):
+        kind, key = name.split("@")
+        body = fill_in(definitions[kind]["do"], {"key": key, "item": graph[kind][key]})
+        stages[name] = Stage(
+            name=name,
+            cmd=body["cmd"],
+            deps=body["deps"],
+            outs=[out if isinstance(out, str) else next(iter(out)) for out in body["outs"]],
+            meta=body["meta"],
+            params=list(dict.fromkeys(body["params"])),
+        )
+    return Pipeline(stages)
+
+
+def fill_in(value, context):
+    """``value`` with ``${a.b}`` replaced by ``context["a"]["b"]``; a text that is nothing else takes its type."""
+    if isinstance(value, dict):
+        return {fill_in(k, context): fill_in(v, context) for k, v in value.items()}
+    if isinstance(value, list):
+        return [fill_in(v, context) for v in value]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(match):
+        found = context
+        for part in match[1].split("."):
+            found = found[part]
+        return found
+
+    expression = re.compile(r"\$\{([\w.]+)\}")
+    if match := expression.fullmatch(value):
+        return look_up(match)
+    return expression.sub(lambda match: str(look_up(match)), value)
+
+
 class Pipeline:
-    """The stages of one scale (None: of all), in the order of dvc.yaml."""
+    """Stages in the order of dvc.yaml, and how they follow each other."""
 
-    def __init__(self, scale=None, freshness=True):
-        from dvc.dependency import ParamsDependency
-        from dvc.dvcfile import load_file
-        from dvc.repo import Repo
-
-        from mlegfn.pipeline import lockfile
-
-        lockfile.install()
-        graph = json.loads(Path(GRAPH).read_text())["graph"]
-        with Repo(".") as repo, repo.lock:
-            loader = load_file(repo, os.path.join(repo.root_dir, "dvc.yaml")).stages
-            content = Content(repo)
-            self.stages = {}
-            for name in names(graph, scale):
-                found = loader[name]
-                self.stages[name] = Stage(
-                    name=name,
-                    cmd=found.cmd,
-                    deps=[content.path(d) for d in found.deps if not isinstance(d, ParamsDependency)],
-                    outs=[content.path(o) for o in found.outs],
-                    meta=found.meta or {},
-                    stale=content.changes(found) if freshness else {},
-                )
+    def __init__(self, stages):
+        self.stages = stages
 
     @cached_property
     def producers(self):
@@ -106,16 +163,24 @@ class Pipeline:
             visit(name)
         return list(done)
 
+    def followers(self):
+        """Stage → how many stages wait for it, directly or not: its priority."""
+        found = {name: set() for name in self.stages}
+        for name in reversed(self.order()):
+            for before in self.upstream[name]:
+                found[before] |= found[name] | {name}
+        return {name: len(after) for name, after in found.items()}
+
     @property
     def stale(self):
         """Names of the stages that differ from their record in dvc.lock."""
-        return {name for name, stage in self.stages.items() if stage.stale}
+        return {name for name, stage in self.stages.items() if stage.changes}
 
     def scheduled(self):
         """The stale stages and all that follow from them: what may have to run."""
         found = set()
         for name in self.order():
-            if self.stages[name].stale or self.upstream[name] & found:
+            if self.stages[name].changes or self.upstream[name] & found:
                 found.add(name)
         return found
 

@@ -7,6 +7,8 @@ at all. The bytes are the ones that DVC writes (tests/test_engines.py compares);
 DVC writes it is left to DVC's own code.
 """
 
+import copy
+import os
 import re
 from collections.abc import Mapping
 
@@ -105,4 +107,26 @@ def install():
         write_text(self.path, join(texts))
         self.repo.scm_context.track_file(self.relpath)
 
+    _parse_once()
     Lockfile._load, Lockfile.dump_stages, Lockfile.by_entries = load_entries, dump_entries, True
+
+
+def _parse_once():
+    """DVC reads params.yaml six times for one stage: let it parse each state of a file once."""
+    from dvc.utils import serialize
+
+    load, parsed = serialize.LOADERS[".yaml"], {}
+
+    def load_once(path, *args, **kwargs):
+        if getattr(kwargs.get("fs"), "protocol", None) != "local":  # a git revision, say
+            return load(path, *args, **kwargs)
+        try:
+            state = os.stat(path)
+        except OSError:
+            return load(path, *args, **kwargs)
+        key = (path, state.st_mtime_ns, state.st_size, state.st_ino)
+        if key not in parsed:
+            parsed[key] = load(path, *args, **kwargs)
+        return copy.deepcopy(parsed[key])
+
+    serialize.LOADERS[".yaml"] = load_once

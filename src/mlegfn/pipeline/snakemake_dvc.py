@@ -13,10 +13,11 @@ ASKED = ".snakemake/asked-dvc"
 
 
 def adapt():
-    """Take four habits from this process's Snakemake that DVC's keeping of artifacts makes harmful."""
+    """Take four habits from this process's Snakemake that harm where DVC keeps the artifacts."""
     from snakemake.dag import DAG
     from snakemake.jobs import Job
     from snakemake.persistence import PersistenceBase
+    from snakemake.workflow import Workflow
 
     # Before a job it deletes the outputs: DVC would make them again even where it finds nothing changed.
     Job.remove_existing_output = _nothing
@@ -25,7 +26,9 @@ def adapt():
     # It refuses to go on after having been killed: likewise.
     DAG.check_incomplete = _nothing
     # It compares with what it ran last: DVC may have run something since.
-    PersistenceBase.has_metadata = lambda self, job: False
+    Workflow.rerun_triggers = frozenset()
+    PersistenceBase.has_metadata = lambda *_: True
+    PersistenceBase.has_outdated_metadata = lambda *_: False
 
 
 async def _nothing(*_, **__):

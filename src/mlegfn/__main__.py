@@ -1,0 +1,7 @@
+"""``python -m mlegfn``, where the command is not installed."""
+
+import sys
+
+from mlegfn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,204 @@
+"""`mlegfn reproduce`: run what is stale at a scale, with progress, then show what there is."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlegfn import config, graph
+from mlegfn.errors import UserError
+from mlegfn.pipeline.progress import Progress
+from mlegfn.pipeline.stage import log_path
+
+LOCK = ".mlegfn.lock"
+
+
+def reproduce(scale_name, cores=None, allow_cpu=False):
+    """Run the stale stages of ``scale_name`` on ``cores``; returns the exit code."""
+    params = config.load()
+    scale = params.scale(scale_name)
+    gpus = visible_gpus(scale, allow_cpu)
+    with only_one():
+        if graph.write(params):
+            print(f"{graph.GRAPH}: brought up to date with params.yaml")
+        from mlegfn.pipeline import engine, lockfile
+
+        pipeline = engine.ask_dvc(scale_name)
+        if pipeline.stale:
+            with tempfile.TemporaryDirectory(prefix="mlegfn-") as folder:  # mode 0700
+                environment = surroundings(allow_cpu, os.path.join(folder, "warm"))
+                with warm_server(environment):
+                    code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
+            lockfile.sort()
+            if code:
+                return code
+        else:
+            print(f"{scale_name}: nothing to do, all {len(pipeline.stages)} stages are as recorded.")
+    show(scale_name, pipeline)
+    return 0
+
+
+@contextlib.contextmanager
+def only_one():
+    """Two runs in one checkout would wait for each other's stages and report each other's failures."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{LOCK}: another `mlegfn reproduce` runs in this checkout; wait for it or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def visible_gpus(scale, allow_cpu):
+    """How many GPUs Snakemake may hand out; a GPU scale without one is a UserError unless ``allow_cpu``."""
+    if scale.accelerator != "gpu" or allow_cpu:
+        return 0
+    import torch
+
+    if count := torch.cuda.device_count():
+        return count
+    raise UserError(
+        "this scale needs a GPU and torch finds none; `mlegfn doctor` says why, --allow-cpu runs it on the CPU (days)"
+    )
+
+
+def available_cores():
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def surroundings(allow_cpu, socket):
+    """The environment of Snakemake and of every stage."""
+    tools = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    environment |= {"OMP_NUM_THREADS": "1", "MLEGFN_WARM": socket}
+    if allow_cpu:
+        environment["MLEGFN_ALLOW_CPU"] = "1"
+    return environment
+
+
+@contextlib.contextmanager
+def warm_server(environment):
+    """A warm server for the time of the run; without one, stages import what they need themselves."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlegfn", "warm", environment["MLEGFN_WARM"]],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not os.path.exists(environment["MLEGFN_WARM"]) and server.poll() is None:
+            time.sleep(0.01)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def run(scale_name, pipeline, cores, gpus, environment):
+    """Run Snakemake, turn what it says into progress; returns the exit code."""
+    scheduled = pipeline.scheduled()
+    log = Path("results", scale_name, "logs", "snakemake.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(
+        f"{scale_name}: {len(scheduled)} of {len(pipeline.stages)} stages to run on {cores} core(s); log: {log}"
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"scale={scale_name}"]
+    command += ["--nocolor", "--resources", f"gpu={gpus or cores}"]
+    progress = Progress(scheduled, pipeline.order(), cores)
+    with (
+        open(log, "w", buffering=1) as file,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as snakemake,
+        passed_on_to(snakemake) as interrupted,
+        progress,
+    ):
+        for line in snakemake.stdout:
+            file.write(line)
+            progress.hear(line)
+    if interrupted:
+        print("mlegfn: interrupted; what was finished stays, the same command goes on", file=sys.stderr)
+        return 128 + interrupted[0]
+    return explain(scale_name, progress.failed, log) if snakemake.returncode else 0
+
+
+@contextlib.contextmanager
+def passed_on_to(process):
+    """Ctrl-C and SIGTERM go to ``process``, which ends its stages; yields the list of those received."""
+    received = []
+
+    def pass_on(signum, _):
+        received.append(signum)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM if len(received) > 1 else signum)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.signal(signum, pass_on) for signum in signals}
+    try:
+        yield received
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def explain(scale_name, failed, log):
+    """Say which stages failed and why; returns 2 if the user can mend it, else 1."""
+    code = 1
+    for name in failed:
+        path = log_path(scale_name, name)
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        start = max((i for i, line in enumerate(lines) if line.startswith("=== 2")), default=0)
+        tail = [line.split("\r")[-1] for line in lines[start:] if not line.startswith("=== ")]
+        if not tail:
+            path, tail = log, log.read_text(errors="replace").splitlines()
+        if any(re.match(r"=== exit 2 ", line) for line in lines[start:]):
+            code = 2
+        print(f"\n{name} failed. The end of {path}:\n", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in tail[-20:]), file=sys.stderr)
+    if not failed:
+        print(f"\nSnakemake failed. The end of {log}:\n", file=sys.stderr)
+        tail = log.read_text(errors="replace").splitlines()[-20:]
+        print("\n".join(f"  {line}" for line in tail), file=sys.stderr)
+    print("\nWhat was finished stays; the same command goes on from there.", file=sys.stderr)
+    return code
+
+
+def show(scale_name, pipeline):
+    """Where each figure and table lies, and the verdicts."""
+    kinds = {"figures": "Figures", "tables": "Tables", "verdict": "Verdicts"}
+    for kind, title in kinds.items():
+        print(f"\n{title}:")
+        for name, stage in pipeline.stages.items():
+            if name.split("@")[0] == kind:
+                by_stem = {}
+                for out in stage.outs:
+                    by_stem.setdefault(str(Path(out).with_suffix("")), []).append(Path(out).suffix)
+                for stem, suffixes in by_stem.items():
+                    print(f"  {stem}{suffixes[0]}" + "".join(f"  {suffix}" for suffix in suffixes[1:]))
+    verdict = Path("results", scale_name, "report", "verdict.md")
+    if verdict.exists():
+        print(f"\n{verdict.read_text().strip()}")
+    free = shutil.disk_usage(".").free / 2**30
+    if free < 1:
+        print(f"\nmlegfn: only {free:.1f} GiB are left on this disk", file=sys.stderr)
