@@ -127,8 +127,12 @@ class GaussianDiffusion:
 
     def sample_trajectory(self, x0, generator):
         """[T+1, B, ...]: ONE joint noising path x_0, x_1, … x_T of each image."""
-        noise = torch.randn(self.timesteps, *x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
-        return self.trajectory_of(x0, noise)
+        states = x0.new_empty((self.timesteps + 1, *x0.shape))
+        if x0.device.type == "cpu":
+            torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype, out=states[1:])
+        else:
+            states[1:] = torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype)
+        return self._drive(x0, states)
 
     def trajectory_of(self, x0, noise):
         """The joint path [T+1, B, ...] that ``noise`` [T, B, ...] drives: x_t = √α_t x_{t−1} + √β_t ε_t."""
@@ -136,11 +140,16 @@ class GaussianDiffusion:
             raise ValueError(
                 f"noise must be [T, *x0.shape] = {(self.timesteps, *x0.shape)}, got {tuple(noise.shape)}"
             )
-        states = [x0]
+        return self._drive(x0, torch.cat([x0[None], noise]))
+
+    def _drive(self, x0, states):
+        """Turn ``states`` [T+1, B, ...], noise but for entry 0, into the path from x0 in place: with a noise
+        tensor of its own and a list of states beside it, memory would peak at three times the path."""
+        states[0] = x0
         for t in range(1, self.timesteps + 1):
             drift, spread = self.table("sqrt_alpha", t, x0), self.table("sqrt_beta", t, x0)
-            states.append(drift * states[-1] + spread * noise[t - 1])
-        return torch.stack(states)
+            states[t].mul_(spread).add_(drift * states[t - 1])
+        return states
 
     def sample_bridge(self, x_s, x_t, s, t, generator):
         """[t−s+1, B, ...]: one joint path x_s, …, x_t of q given both ends."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from mlegfn.diffusion.model import DenoisingModel
-from mlegfn.trajectory import step_index
 
 __all__ = ["Chain", "chain_model", "sample_chain"]
 
@@ -31,18 +30,23 @@ class Chain:
 
     def rows(self, part):
         """(x0, x_prev, x_t, t) of the flattened rows ``part`` (a slice or int64 tensor)."""
-        steps, width = self.states.shape[0] - 1, self.states.shape[1]
-        t = self.first + step_index(steps, width, self.states.device)[part]
-        x0 = self.x0.repeat_interleave(width // len(self.x0), 0)
-        column = torch.arange(steps * width, device=t.device)[part] % width
-        return x0[column], self.states[:-1].flatten(0, 1)[part], self.states[1:].flatten(0, 1)[part], t
+        width, device = self.states.shape[1], self.states.device
+        row = torch.arange(self.count, device=device)[part] if isinstance(part, slice) else part.to(device)
+        image = row % width // (width // len(self.x0))
+        t = self.first + 1 + row // width
+        return self.x0[image], self.states[:-1].flatten(0, 1)[part], self.states[1:].flatten(0, 1)[part], t
 
-    def fixed_part(self):
-        """[B·M]: −Σ_t log P_B, plus the prior of a whole chain: what the network has no say in."""
-        _, x_prev, x_t, t = self.rows(slice(None))
-        log_pb = self.model.log_pb(x_prev, x_t, t).view(-1, self.states.shape[1])
+    def fixed_part(self, chunk=1024):
+        """[B·M]: −Σ_t log P_B, plus the prior of a whole chain: what the network has no say in.
+
+        In pieces of ``chunk`` rows: the temporaries of all rows at once are several times the states.
+        """
+        pieces = [
+            self.model.log_pb(*self.rows(slice(start, start + chunk))[1:])
+            for start in range(0, self.count, chunk)
+        ]
         prior = self.model.log_prior(self.states[-1]).double() if self.whole else 0.0
-        return prior - log_pb.sum(0, dtype=torch.float64)
+        return prior - self.sum_over_steps(torch.cat(pieces))
 
     def sum_over_steps(self, log_pf):
         """[S·B·M] → [B·M] in float64: per-step terms are large and cancel."""

@@ -65,7 +65,7 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
     M, rows = settings.trajectories, chain.count
     scale = x0_dims(chain.x0) if settings.per_dimension else 1
     one_pass = settings.gradient == "exact" and rows <= settings.chunk
-    fixed = chain.fixed_part()
+    fixed = chain.fixed_part(settings.chunk) if weight > 0 else None
     picked = _picked_rows(chain, settings, generator)
     total = len(anchor.t) + len(picked)
 
