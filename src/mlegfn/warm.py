@@ -53,10 +53,9 @@ def preload():
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    with contextlib.suppress(ImportError, AttributeError):
-        diffusers = importlib.import_module("diffusers")
-        for name in NAMES:
-            getattr(diffusers, name)
+    for name in NAMES:
+        with contextlib.suppress(KeyError, ImportError, AttributeError):
+            getattr(sys.modules["diffusers"], name)
     gc.collect()
     gc.freeze()  # what is there now stays: no collection touches it, so the children share its pages
 
@@ -191,6 +190,8 @@ def become(request, files, server):
         code = importlib.import_module("mlegfn.cli").run_here(request["arguments"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:
+        code = 130
     except BaseException:
         traceback.print_exc()
     finally:

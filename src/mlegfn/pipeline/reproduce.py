@@ -31,10 +31,8 @@ def reproduce(scale_name, cores=None, allow_cpu=False):
 
         pipeline = engine.ask_dvc(scale_name)
         if pipeline.stale:
-            with tempfile.TemporaryDirectory(prefix="mlegfn-") as folder:  # mode 0700
-                environment = surroundings(allow_cpu, os.path.join(folder, "warm"))
-                with warm_server(environment):
-                    code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
+            with warm_server(surroundings(allow_cpu)) as environment:
+                code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
             lockfile.sort()
             if code:
                 return code
@@ -80,11 +78,11 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def surroundings(allow_cpu, socket):
+def surroundings(allow_cpu):
     """The environment of Snakemake and of every stage."""
     tools = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    environment |= {"OMP_NUM_THREADS": "1", "MLEGFN_WARM": socket}
+    environment["OMP_NUM_THREADS"] = "1"
     if allow_cpu:
         environment["MLEGFN_ALLOW_CPU"] = "1"
     return environment
@@ -92,21 +90,29 @@ def surroundings(allow_cpu, socket):
 
 @contextlib.contextmanager
 def warm_server(environment):
-    """A warm server for the time of the run; without one, stages import what they need themselves."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlegfn", "warm", environment["MLEGFN_WARM"]],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not os.path.exists(environment["MLEGFN_WARM"]) and server.poll() is None:
-            time.sleep(0.01)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
+    """``environment`` with a warm server for the time of the run; one that it names already is used.
+
+    Without a server, stages import what they need themselves.
+    """
+    if os.path.exists(environment.get("MLEGFN_WARM", "")):
+        yield environment
+        return
+    with tempfile.TemporaryDirectory(prefix="mlegfn-") as folder:  # mode 0700
+        environment = {**environment, "MLEGFN_WARM": os.path.join(folder, "warm")}
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlegfn", "warm", environment["MLEGFN_WARM"]],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not os.path.exists(environment["MLEGFN_WARM"]) and server.poll() is None:
+                time.sleep(0.01)
+            yield environment
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def run(scale_name, pipeline, cores, gpus, environment):
@@ -164,24 +170,28 @@ def passed_on_to(process):
 
 def explain(scale_name, failed, log):
     """Say which stages failed and why; returns 2 if the user can mend it, else 1."""
-    code = 1
+    codes = []
+    said = log.read_text(errors="replace").splitlines()
     for name in failed:
-        path = log_path(scale_name, name)
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        start = max((i for i, line in enumerate(lines) if line.startswith("=== 2")), default=0)
-        tail = [line.split("\r")[-1] for line in lines[start:] if not line.startswith("=== ")]
-        if not tail:
-            path, tail = log, log.read_text(errors="replace").splitlines()
-        if any(re.match(r"=== exit 2 ", line) for line in lines[start:]):
-            code = 2
+        path, (code, tail) = log_path(scale_name, name), last_attempt(log_path(scale_name, name))
+        codes.append(code)
+        if code in (None, 0):  # the stage did not start, or did well: then it is DVC that complained
+            path, tail = log, [line for line in said if line.startswith("ERROR")] or said
         print(f"\n{name} failed. The end of {path}:\n", file=sys.stderr)
         print("\n".join(f"  {line}" for line in tail[-20:]), file=sys.stderr)
     if not failed:
         print(f"\nSnakemake failed. The end of {log}:\n", file=sys.stderr)
-        tail = log.read_text(errors="replace").splitlines()[-20:]
-        print("\n".join(f"  {line}" for line in tail), file=sys.stderr)
+        print("\n".join(f"  {line}" for line in said[-20:]), file=sys.stderr)
     print("\nWhat was finished stays; the same command goes on from there.", file=sys.stderr)
-    return code
+    return 2 if codes and set(codes) == {2} else 1
+
+
+def last_attempt(path):
+    """(exit code, or None if it has none; the lines printed) of the last run in a stage's log."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    _, *lines = text.rpartition("\n=== 2")[2].splitlines() or [""]
+    code = next((int(m[1]) for line in lines if (m := re.match(r"=== exit (\d+) ", line))), None)
+    return code, [line.split("\r")[-1] for line in lines if not line.startswith("=== exit")]
 
 
 def show(scale_name, pipeline):

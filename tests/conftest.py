@@ -1,0 +1,122 @@
+"""Fixtures of the whole session: a warm server, and copies of the repository to run in."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Checkout:
+    """A copy of the repository with the scales ``scales`` alone, and its own git and DVC."""
+
+    def __init__(self, root, environment):
+        self.root = root
+        tools = Path(sys.executable).parent
+        self.environment = {
+            **environment,
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(root / "src"),
+            "OMP_NUM_THREADS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def run(self, *command, check=True, **kwargs):
+        """Run a command here; the CompletedProcess with its output as text, stderr among it."""
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **kwargs,
+        )
+        if check:
+            assert done.returncode == 0, f"{command} exited with {done.returncode}:\n{done.stdout[-4000:]}"
+        return done
+
+    def edit(self, path, before, after):
+        """Replace text that must be there in a file."""
+        file = self.root / path
+        text = file.read_text()
+        assert before in text, f"{path} has no {before!r}"
+        file.write_text(text.replace(before, after))
+
+    def duplicate(self, destination):
+        """A copy of this copy, artifacts and cache included."""
+        shutil.copytree(self.root, destination, symlinks=True)
+        environment = {k: v for k, v in self.environment.items() if k not in ("PATH", "PYTHONPATH")}
+        return Checkout(destination, environment)
+
+
+def copy_repository(destination, environment, scales=None):
+    """Copy what git tracks, or would track, without results; keep only ``scales`` of params.yaml if given."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in listed:
+        source = REPOSITORY / name
+        if name and source.is_file() and not name.startswith(("results/", "benchmarks/results/", "dvc.lock")):
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, destination / name)
+    if scales:
+        keep_scales(destination / "params.yaml", scales)
+    checkout = Checkout(destination, environment)
+    checkout.run("git", "init", "-q")
+    checkout.run("git", "add", "-A")
+    checkout.run("git", "-c", "user.name=test", "-c", "user.email=test@test", "commit", "-qm", "copy")
+    checkout.run("mlegfn", "graph")
+    return checkout
+
+
+def keep_scales(path, scales):
+    """Drop every other scale from a params.yaml, with anchors and merges resolved."""
+    import yaml
+    from ruamel.yaml import YAML
+
+    found = YAML(typ="safe", pure=True).load(path.read_text())["scales"]
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data):
+            return True
+
+    kept = {"scales": {name: found[name] for name in scales}}
+    path.write_text(yaml.dump(kept, Dumper=Plain, sort_keys=False, default_flow_style=False))
+
+
+@pytest.fixture(scope="session")
+def warm_environment(tmp_path_factory):
+    """os.environ with a running warm server, so that a stage starts in a tenth of a second."""
+    socket = tmp_path_factory.mktemp("warm") / "socket"
+    environment = {**os.environ, "MLEGFN_WARM": str(socket), "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen([sys.executable, "-m", "mlegfn", "warm", str(socket)], env=environment)
+    deadline = time.monotonic() + 60
+    while not socket.exists() and server.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield environment
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="session")
+def snakemade(tmp_path_factory, warm_environment):
+    """A checkout in which `mlegfn reproduce` has run the scale smoke through Snakemake. Do not change it."""
+    checkout = copy_repository(tmp_path_factory.mktemp("snakemake") / "checkout", warm_environment, ["smoke"])
+    checkout.reproduced = checkout.run("mlegfn", "reproduce", "--scale", "smoke", "--cores", "2").stdout
+    return checkout
+
+
+@pytest.fixture
+def smoke(snakemade, tmp_path):
+    """A copy of ``snakemade`` to change."""
+    return snakemade.duplicate(tmp_path / "checkout")

@@ -1,0 +1,358 @@
+"""One graph, two engines: the scale smoke end to end through Snakemake and through DVC."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, copy_repository
+
+from mlegfn import config, graph
+from mlegfn.pipeline import engine, lockfile
+
+pytestmark = pytest.mark.xdist_group("engines")
+
+TRACKED = ("metrics", "tables", "figures", "report")
+RUN = re.compile(r"^=== 2\d\d\d-", re.MULTILINE)
+
+
+def results(checkout):
+    """{path: bytes} of everything under results/smoke that git tracks."""
+    root = checkout.root / "results" / "smoke"
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for kind in TRACKED
+        for path in sorted((root / kind).rglob("*"))
+        if path.is_file()
+    }
+
+
+def runs(checkout):
+    """{stage: how often it has run}, from the logs."""
+    logs = (checkout.root / "results" / "smoke" / "logs").glob("*@*.log")
+    return {log.stem: len(RUN.findall(log.read_text())) for log in logs}
+
+
+def dvc_status(checkout, *targets):
+    """The stages of the scale that `dvc status` calls changed."""
+    shown = json.loads(checkout.run("dvc", "status", "--json", *targets).stdout)
+    return {name for name in shown if "@" in name}
+
+
+def lock_entries(checkout):
+    return lockfile.split((checkout.root / "dvc.lock").read_text())
+
+
+def stages_of(*patterns):
+    """The stage names of the scale smoke that match one of the patterns."""
+    names = graph.names(graph.derive(config.load(REPOSITORY / "params.yaml")), "smoke")
+    return {name for name in names if any(re.fullmatch(pattern, name) for pattern in patterns)}
+
+
+REPORT = ("figures@.*", "tables@.*", "verdict@.*")
+
+
+def test_first_run_shows_what_there_is(snakemade):
+    shown = snakemade.reproduced
+    assert "results/smoke/figures/figure1.pdf" in shown
+    assert "results/smoke/tables/nll.csv" in shown
+    assert (snakemade.root / "results/smoke/report/verdict.md").read_text().strip() in shown
+    assert set(runs(snakemade).values()) == {1}
+    assert set(runs(snakemade)) == stages_of(".*")
+
+
+def test_dvc_and_snakemake_agree_byte_for_byte(snakemade, tmp_path, warm_environment):
+    other = copy_repository(tmp_path / "checkout", warm_environment, ["smoke"])
+    other.run("dvc", "repro")
+    assert results(other) == results(snakemade)
+    by_dvc, by_us = lock_entries(other), lock_entries(snakemade)
+    assert by_dvc.pop("graph")
+    assert list(by_us) == sorted(by_us), "reproduce sorts dvc.lock"
+    assert by_us == by_dvc, "dvc.lock by entries is dvc.lock"
+    assert dvc_status(snakemade) == set()
+
+
+def test_nothing_to_do(smoke):
+    before = runs(smoke)
+    shown = smoke.run("mlegfn", "reproduce", "--scale", "smoke").stdout
+    assert "nothing to do" in shown and "figure1.pdf" in shown
+    assert "Nothing to be done" in smoke.run("snakemake", "-n", "--config", "scale=smoke").stdout
+    assert runs(smoke) == before
+
+
+def test_touching_files_runs_nothing(smoke):
+    for path in smoke.root.rglob("*"):
+        if path.is_file() and not {".git", ".dvc", ".snakemake"} & set(path.parts):
+            path.touch()
+    assert dvc_status(smoke) == set()
+    assert "Nothing to be done" in smoke.run("snakemake", "-n", "--config", "scale=smoke").stdout
+
+
+def test_one_setting_runs_exactly_what_depends_on_it(smoke):
+    """λ: the TBC arm alone, then what follows from it, in Snakemake as DVC says; the controls stay."""
+    before = runs(smoke)
+    smoke.edit("params.yaml", "        weight_warmup: 0", "        weight_warmup: 2")  # finetune's, planar's
+    changed = stages_of(r"finetune@smoke-\d+-tbc-\d", r"planar@.*")
+    assert dvc_status(smoke) == changed
+    smoke.run("mlegfn", "reproduce", "--scale", "smoke")
+    after = runs(smoke)
+    ran = {name for name in after if after[name] > before[name]}
+    assert ran == changed | stages_of(r"nll@smoke-\d+-tbc-\d", "trajectories@.*", *REPORT)
+    assert dvc_status(smoke) == set()
+
+
+@pytest.mark.parametrize(
+    "before, after, patterns",
+    [
+        ("    nll:\n      seed: 0", "    nll:\n      seed: 1", ["nll@.*"]),
+        ("      hidden: 8", "      hidden: 9", ["planar@.*"]),
+        ("      train_limit: 64", "      train_limit: 60", ["fetch@.*"]),
+        ("      save_every_minutes: 1.0", "      save_every_minutes: 2.0", []),
+        (
+            "      checkpoints:\n      - 4",
+            "      checkpoints:\n      - 2\n      - 4",
+            [
+                r"pretrain@smoke-[24]",
+                r"finetune@smoke-2-.*",
+                r"nll@smoke-(baseline-2|2-.*)",
+                *REPORT,
+            ],
+        ),
+        (
+            "      seeds:\n      - 0\n      - 1\n      arms:\n      - simple\n      - vlb\n      - tbc\n      steps",
+            "      seeds:\n      - 0\n      - 1\n      - 5\n      arms:\n      - simple\n      - vlb\n      - tbc\n      steps",
+            [r"(finetune|nll)@smoke-\d+-\w+-5", *REPORT],
+        ),
+    ],
+    ids=["nll.seed", "planar.hidden", "data", "no result depends on it", "a checkpoint more", "a seed more"],
+)
+def test_what_a_setting_makes_stale(smoke, monkeypatch, before, after, patterns):
+    smoke.edit("params.yaml", before, after)
+    smoke.run("mlegfn", "graph")
+    monkeypatch.chdir(smoke.root)
+    names = graph.names(graph.derive(config.load()), "smoke")
+    expected = {name for name in names if any(re.fullmatch(pattern, name) for pattern in patterns)}
+    assert engine.ask_dvc("smoke").stale == expected
+    assert dvc_status(smoke) == expected
+
+
+def test_source_that_makes_the_same_data_stops_there(smoke):
+    """Only what reads the changed source runs; equal outputs make nothing after it stale."""
+    before = runs(smoke)
+    with open(smoke.root / "src/mlegfn/stages/fetch.py", "a") as file:
+        file.write("\n# nothing\n")
+    smoke.run("mlegfn", "reproduce", "--scale", "smoke")
+    after = runs(smoke)
+    assert {name for name in after if after[name] > before[name]} == {"fetch@smoke"}
+
+
+def test_failed_stage_is_never_recorded(smoke):
+    before = lock_entries(smoke)
+    source = smoke.root / "src/mlegfn/stages/tables.py"
+    good = source.read_text()
+    source.write_text('"""Broken."""\n\n\ndef run(*_, **__):\n    raise RuntimeError("broken on purpose")\n')
+    failed = smoke.run("mlegfn", "reproduce", "--scale", "smoke", check=False)
+    assert failed.returncode == 1
+    assert "tables@smoke failed" in failed.stdout and "broken on purpose" in failed.stdout
+    assert "results/smoke/logs/tables@smoke.log" in failed.stdout
+    assert lock_entries(smoke) == before
+    assert "tables@smoke" in dvc_status(smoke)
+    assert smoke.run("dvc", "repro", "tables@smoke", check=False).returncode != 0
+    assert lock_entries(smoke) == before
+    source.write_text(good)
+    smoke.run("mlegfn", "reproduce", "--scale", "smoke")
+    assert lock_entries(smoke) == before and dvc_status(smoke) == set()
+
+
+def test_user_error_in_a_stage_is_one_line_and_exit_code_2(smoke):
+    path = smoke.root / "data/smoke/images.safetensors"
+    (smoke.root / "src/mlegfn/stages/tables.py").write_text(
+        '"""Refuses."""\n\nfrom mlegfn.errors import UserError\n\n\n'
+        'def run(*_, **__):\n    raise UserError("data/x: altered; run `make reproduce`")\n'
+    )
+    failed = smoke.run("mlegfn", "reproduce", "--scale", "smoke", check=False)
+    assert failed.returncode == 2
+    assert "mlegfn: data/x: altered" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    assert path.exists()
+
+
+def test_deleted_and_altered_artifacts_are_made_again(smoke):
+    before = results(smoke)
+    (smoke.root / "results/smoke/metrics/nll/baseline-4.json").unlink()
+    (smoke.root / "results/smoke/tables/nll.csv").write_text("altered")
+    smoke.run("mlegfn", "reproduce", "--scale", "smoke")
+    assert results(smoke) == before
+
+
+def test_two_runs_at_once_are_refused(smoke):
+    from filelock import FileLock
+
+    with FileLock(smoke.root / ".mlegfn.lock"):
+        refused = smoke.run("mlegfn", "reproduce", "--scale", "smoke", check=False)
+    assert refused.returncode == 2
+    assert refused.stdout.count("\n") == 1 and "another `mlegfn reproduce`" in refused.stdout
+
+
+def test_stale_graph_is_refused_by_dvc_and_mended_by_reproduce(smoke):
+    smoke.edit("graph.json", '"seed": 1', '"seed": 7')
+    refused = smoke.run("dvc", "repro", "graph", check=False)
+    assert refused.returncode != 0 and "run `mlegfn graph`" in refused.stdout
+    assert "brought up to date" in smoke.run("mlegfn", "reproduce", "--scale", "smoke").stdout
+
+
+def test_restore_in_a_clone_runs_nothing(snakemade, tmp_path):
+    """record, clone, restore: everything is back by content, and Snakemake finds nothing to do."""
+    first = snakemade.duplicate(tmp_path / "first")
+    first.run("dvc", "remote", "add", "--default", "here", tmp_path / "remote")
+    refused = first.run("mlegfn", "record", check=False)
+    assert refused.returncode == 2 and "not committed" in refused.stdout
+    author = ("-c", "user.name=test", "-c", "user.email=test@test")
+    first.run("git", "add", "-A")
+    first.run("git", *author, "commit", "-qm", "results")
+    first.run("mlegfn", "record")
+    subprocess.run(["git", "clone", "-q", first.root, tmp_path / "second"], check=True)
+    second = type(first)(tmp_path / "second", {k: v for k, v in first.environment.items() if k != "PATH"})
+    assert "37 of 37" in second.run("mlegfn", "restore").stdout
+    assert "Nothing to be done" in second.run("snakemake", "-n", "--config", "scale=smoke").stdout
+    assert results(second) == results(snakemade)
+
+
+def test_clean_scale_touches_no_other(smoke):
+    other = smoke.root / "results" / "smoke-2" / "metrics" / "x.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
+    smoke.run("mlegfn", "clean-scale", "--scale", "smoke")
+    assert not (smoke.root / "results/smoke").exists() and not (smoke.root / "data/smoke").exists()
+    assert other.exists()
+    assert smoke.run("mlegfn", "clean-scale", "--scale", "../x", check=False).returncode == 2
+
+
+# The description of the graph itself, at every scale.
+
+
+@pytest.fixture(scope="module")
+def every_scale(tmp_path_factory, warm_environment):
+    return copy_repository(tmp_path_factory.mktemp("scales") / "checkout", warm_environment)
+
+
+def test_graph_is_up_to_date():
+    assert (REPOSITORY / "graph.json").read_text() == graph.render(config.load(REPOSITORY / "params.yaml"))
+
+
+def test_our_resolution_is_dvcs(every_scale, monkeypatch):
+    """`mlegfn plan` fills dvc.yaml in without DVC; stage for stage it is what DVC makes of it."""
+    monkeypatch.chdir(every_scale.root)
+    ours, dvcs = engine.read(), engine.ask_dvc(freshness=False)
+    assert list(ours.stages) == list(dvcs.stages)
+    for name, stage in dvcs.stages.items():
+        assert ours.stages[name] == stage, name
+    assert ours.order() == dvcs.order()
+
+
+@pytest.mark.parametrize("scale", ["digits", "smoke", "cifar10", "cifar10-hour", "cifar10-cpu"])
+def test_plan_is_a_script_in_order(every_scale, monkeypatch, scale):
+    monkeypatch.chdir(every_scale.root)
+    script = every_scale.run("mlegfn", "plan", "--scale", scale).stdout
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    commands = [line for line in script.splitlines() if line.startswith("mlegfn stage")]
+    pipeline = engine.ask_dvc(scale, freshness=False)
+    place = {stage.name: commands.index(stage.cmd) for stage in pipeline.stages.values()}
+    assert sorted(place.values()) == list(range(len(commands)))
+    for name, before in pipeline.upstream.items():
+        assert all(place[other] < place[name] for other in before)
+
+
+def test_snakemake_resolves_the_gpu_scales(every_scale):
+    shown = every_scale.run("snakemake", "-n", "--config", "scale=cifar10-hour").stdout
+    assert re.search(r"pretrain@cifar10-hour-20000 +1", shown)
+
+
+def test_a_gpu_scale_without_gpu_is_refused_at_once(every_scale):
+    every_scale.environment["CUDA_VISIBLE_DEVICES"] = ""
+    refused = every_scale.run("mlegfn", "reproduce", "--scale", "cifar10", check=False)
+    assert refused.returncode == 2 and "--allow-cpu" in refused.stdout and "Traceback" not in refused.stdout
+
+
+def imported(module, seen):
+    """Our modules that ``module`` (a path below src) imports, directly or not, lazily or not."""
+    if module in seen:
+        return seen
+    seen.add(module)
+    for node in ast.walk(ast.parse(module.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlegfn"):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("mlegfn")]
+        for name in names:
+            path = REPOSITORY / "src" / name.replace(".", "/")
+            for file in (path.with_suffix(".py"), path / "__init__.py"):
+                if file.exists():
+                    imported(file, seen)
+    return seen
+
+
+# Read by every stage, and no result depends on them that its settings do not already show.
+PLUMBING = {"__init__", "config", "validation", "yaml_file", "errors", "artifacts", "paths"}
+
+
+@pytest.mark.parametrize("stage", graph.STAGES)
+def test_a_stage_depends_on_the_source_that_it_imports(stage, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    pipeline = engine.read("smoke")
+    deps = next(s for s in pipeline.stages.values() if s.name.startswith(f"{stage}@")).deps
+    sources = imported(REPOSITORY / "src/mlegfn/stages" / f"{stage}.py", set())
+    undeclared = {
+        str(source.relative_to(REPOSITORY))
+        for source in sources
+        if source.relative_to(REPOSITORY / "src/mlegfn").with_suffix("").as_posix() not in PLUMBING
+        and source.name != "__init__.py"
+        and not any((REPOSITORY / dep) in (source, *source.parents) for dep in deps)
+    }
+    assert not undeclared, f"dvc.yaml: {stage} imports what its deps do not name"
+
+
+def leaves(block, prefix):
+    for key in type(block).model_fields:
+        value = getattr(block, key)
+        if hasattr(type(value), "model_fields"):
+            yield from leaves(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}"
+
+
+# Settings that name stages, or that no result depends on.
+NO_PARAMETER = {"accelerator", "pretrain.save_every_minutes"}
+
+
+def test_every_setting_is_a_parameter_of_a_stage(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    read = {key for stage in engine.read("smoke").stages.values() for key in stage.params}
+    unread = {
+        key.removeprefix("scales.smoke.")
+        for key in leaves(config.load().scales["smoke"], "scales.smoke")
+        if not any(key == r or key.startswith(f"{r}.") for r in read)
+    }
+    assert unread == NO_PARAMETER
+
+
+def test_no_address_in_the_lock():
+    assert "://" not in (REPOSITORY / "requirements.lock").read_text()
+
+
+def test_entries_of_a_lock_that_dvc_did_not_write():
+    assert lockfile.split("schema: '2.0'\nstages:\n  a@b:\n    cmd: x\n") == {"a@b": "  a@b:\n    cmd: x\n"}
+    assert lockfile.split("schema: '2.0'\nstages:\n  a@b: {cmd: x}\n") is None
+    assert lockfile.split("<<<<<<< ours\nschema: '2.0'\nstages:\n") is None
+    assert lockfile.split("schema: '2.0'\nstages:\n  a@b:\n    cmd: x\ndatasets: []\n") is None
+
+
+def test_results_hold_no_times_and_no_names(snakemade):
+    """Metrics of two runs must be equal; a machine's name or path in them would betray this one."""
+    for path, content in results(snakemade).items():
+        if path.endswith((".json", ".csv", ".md")):
+            assert str(snakemade.root).encode() not in content, path
+            assert str(Path.home()).encode() + b"/" not in content, path

@@ -1,0 +1,188 @@
+"""The warm server: what a client gets must be what it would get by itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+
+WARM = REPOSITORY / "src" / "mlegfn" / "warm.py"
+SERVER = """
+import sys
+from mlegfn import warm
+warm.LIBRARIES = ()
+warm.serve(sys.argv[1])
+"""
+# The client's own `mlegfn` is the toy below, as a test has to see what a child imports.
+CLIENT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("warm", sys.argv[1])
+warm = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(warm)
+code = warm.request(sys.argv[2], sys.argv[3:])
+sys.exit(77 if code is None else code)
+"""
+TOY = """
+import os, signal, subprocess, sys, time
+def run_here(arguments):
+    action, *rest = arguments
+    if action == "exit":
+        return int(rest[0])
+    if action == "say":
+        print(os.getcwd(), os.environ.get("TOY"), sys.stdin.read(), rest)
+        print("to stderr", file=sys.stderr)
+    if action == "kill":
+        os.kill(os.getpid(), int(rest[0]))
+    if action == "wait":
+        try:
+            other = subprocess.Popen(["sleep", "60"])
+            print(os.getpid(), other.pid, flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            return 130
+    return 0
+"""
+
+
+@pytest.fixture
+def server(tmp_path):
+    socket = tmp_path / "socket"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(socket)], env=environment)
+    wait_for(socket.exists)
+    process.socket = socket
+    yield process
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def toy(tmp_path):
+    package = tmp_path / "toy" / "mlegfn"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text(TOY)
+    return package
+
+
+def wait_for(condition, seconds=20):
+    """Wait until ``condition()`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def start(server, toy, *arguments, **kwargs):
+    environment = {**os.environ, "PYTHONPATH": str(toy.parent), **kwargs.pop("environment", {})}
+    return subprocess.Popen(
+        [sys.executable, "-c", CLIENT, str(WARM), str(server.socket), *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_exit_code(server, toy, code):
+    assert start(server, toy, "exit", str(code)).wait(20) == code
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_death_by_signal_is_passed_on(server, toy, signum):
+    assert start(server, toy, "kill", str(int(signum))).wait(20) == -signum
+
+
+def test_streams_directory_environment_and_arguments(server, toy, tmp_path):
+    client = start(server, toy, "say", "a b", "ü", cwd=tmp_path, environment={"TOY": "yes"})
+    out, err = client.communicate("from stdin", timeout=20)
+    assert out == f"{tmp_path} yes from stdin ['a b', 'ü']\n"
+    assert err == "to stderr\n"
+    assert client.returncode == 0
+
+
+def test_source_is_read_anew(server, toy):
+    assert start(server, toy, "exit", "0").wait(20) == 0
+    (toy / "cli.py").write_text("def run_here(arguments):\n    return 42\n")
+    assert start(server, toy, "exit", "0").wait(20) == 42
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_signals_reach_the_child(server, toy, signum, code):
+    client = start(server, toy, "wait")
+    child, grandchild = map(int, client.stdout.readline().split())
+    client.send_signal(signum)
+    assert client.wait(20) == code
+    wait_for(lambda: not alive(child) and not alive(grandchild))
+
+
+def test_killed_client_takes_its_child_along(server, toy):
+    client = start(server, toy, "wait")
+    child, grandchild = map(int, client.stdout.readline().split())
+    client.kill()
+    wait_for(lambda: not alive(child) and not alive(grandchild))
+    assert start(server, toy, "exit", "3").wait(20) == 3
+
+
+def test_killed_server_takes_its_children_along(server, toy):
+    client = start(server, toy, "wait")
+    child, grandchild = map(int, client.stdout.readline().split())
+    server.kill()
+    assert client.wait(20) == 1
+    assert "warm server" in client.stderr.readline()
+    os.kill(grandchild, signal.SIGKILL)
+    if sys.platform == "linux":
+        wait_for(lambda: not alive(child))
+
+
+def test_server_ends_with_its_parent(tmp_path):
+    socket = tmp_path / "socket"
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {SERVER!r}, {str(socket)!r}]);"
+            "print(p.pid, flush=True); time.sleep(60)",
+        ],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(parent.stdout.readline())
+    wait_for(socket.exists)
+    parent.kill()
+    wait_for(lambda: not alive(pid))
+
+
+def test_without_a_server_the_client_says_so(toy, tmp_path):
+    class Nothing:
+        socket = tmp_path / "none"
+
+    assert start(Nothing, toy, "exit", "0").wait(20) == 77
+
+
+def test_socket_is_private(server):
+    assert server.socket.stat().st_mode & 0o077 == 0
+
+
+def test_broken_request_does_not_stop_the_server(server, toy):
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(server.socket))
+        connection.sendall(b"nonsense")
+    assert start(server, toy, "exit", "5").wait(20) == 5
