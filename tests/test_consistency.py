@@ -178,25 +178,30 @@ def test_a_whole_chain_is_a_scored_trajectory():
 
 def test_sub_trajectories_have_the_forward_processs_law():
     """x_s and x_t of one image: a pair from q(x_s, x_t | x_0). Moments within 5 standard errors."""
-    process = linear_process(8)
+    process, width, count = linear_process(50), 3, 4000
     model = exact_gaussian(process, S2)
-    x0 = torch.full((4000, 1, 1, 1), 0.5, dtype=torch.float64)
-    for draw in range(3):
-        chain = sample_chain(
-            model, x0, settings(chain="subtrajectory", chain_steps=3), generator(0, "law", draw)
-        )
-        s, t = chain.first, chain.first + 3
-        x_s, x_t = chain.states[0, ::2].flatten(), chain.states[-1, ::2].flatten()
+    x0 = torch.full((count, 1, 1, 1), 0.5, dtype=torch.float64)
+    starts = []
+    for draw in range(4):
+        chosen = settings(chain="subtrajectory", chain_steps=width)
+        chain = sample_chain(model, x0, chosen, generator(0, "law", draw))
+        s, t = chain.first, chain.first + width
+        starts.append(s)
         assert torch.equal(chain.states[0, ::2], chain.states[0, 1::2])
         assert torch.equal(chain.states[-1, ::2], chain.states[-1, 1::2])
         assert not torch.equal(chain.states[1, ::2], chain.states[1, 1::2])
+        x_s, x_t = chain.states[0, ::2].flatten(), chain.states[-1, ::2].flatten()
         ratio = process.alpha_bar[t] / process.alpha_bar[s]
-        for x, time in ((x_s, s), (x_t, t)):
-            mean, variance = process.marginal(x0[:1], time)
-            assert abs(x.mean() - mean.squeeze()) <= 5 * (variance / 4000) ** 0.5 + 1e-12
-            assert abs(x.var() - variance) <= 5 * variance * (2 / 4000) ** 0.5 + 1e-12
-        step = x_t - ratio**0.5 * x_s
-        assert abs(step.var() - (1 - ratio)) < 5 * (1 - ratio) * (2 / 4000) ** 0.5
+        (mean_s, variance_s), (mean_t, variance_t) = (process.marginal(x0[:1], time) for time in (s, t))
+        step = x_t - ratio**0.5 * x_s  # independent of x_s, variance 1 − ratio
+        for x, mean, variance in (
+            (x_s, mean_s, variance_s),
+            (x_t, mean_t, variance_t),
+            (step, 0.0, 1 - ratio),
+        ):
+            assert abs(x.mean() - mean) <= 5 * (variance / count) ** 0.5 + 1e-12
+            assert abs(x.var() - variance) <= 5 * variance * (2 / count) ** 0.5 + 1e-12
+    assert sum(s > 5 for s in starts) >= 2
 
 
 @pytest.mark.parametrize("width", [1, 51])

@@ -32,7 +32,11 @@ def setup(chosen, learned=False, levels=None, dropout=0.0):
     t = torch.tensor([1, 4, 6])
     eps = torch.randn(x0.shape, generator=generator(0, "eps"), dtype=torch.float64)
     anchor = AnchorBatch(x0, process.noise(x0, t, eps), t)
-    chain = sample_chain(chain_model(model, chosen, variance_of), x0, chosen, generator(0, "chain"))
+    on_chain = chain_model(model, chosen, variance_of)
+    for draw in itertools.count():  # a sub-trajectory from x_0 on would not see an offset that is forgotten
+        chain = sample_chain(on_chain, x0, chosen, generator(0, "chain", draw))
+        if chain.first > 0 or chosen.chain != "subtrajectory":
+            break
     return network, model, anchor, chain
 
 
