@@ -18,7 +18,11 @@ def generator(seed, *key):
 
 def seed_layers(seed, *key):
     """Seed torch's global generators, from which dropout draws, with ``(seed, *key)``."""
-    torch.manual_seed(generator(seed, *key, "layers").initial_seed())
+    value = generator(seed, *key, "layers").initial_seed()
+    if torch.cuda.is_initialized():
+        torch.manual_seed(value)
+    else:  # the same for the CPU; torch.manual_seed queues a stack trace for each device that may yet come
+        torch.default_generator.manual_seed(value)
 
 
 def batch_indices(seed, stage, step, batch, count):

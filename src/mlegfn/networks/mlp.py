@@ -9,34 +9,56 @@ from torch.nn import functional as F
 __all__ = ["TimeMLP"]
 
 TIME_FEATURES = 32
-# sin and cos of k·x, k = 1 … 3, beside x itself: sharp edges cost a small network fewer steps so.
-HARMONICS = 3
+WAVES = 32
+WAVE_SCALE = 3.0  # radians a unit of x; the planar problems have unit variance and details of 0.05
 
 
 class TimeMLP(nn.Module):
-    """(x [N, D], time int64 [N] in 0…T−1) → ε_θ [N, D·outputs]; outputs = 2 with learned variances.
+    """(x [N, 2], time int64 [N] in 0…T−1) → ε_θ [N, 2], or [N, 4] with learned variances (outputs = 2).
 
-    A residual perceptron: every layer is h + SiLU(W h + e(t)), where e(t) is the layer's own linear
-    map of the transformer's sinusoidal time features (Vaswani et al. 2017, §3.5). There are only T times,
-    so e is computed for them all once a call and looked up, which is free beside N of them.
+        h_0 = SiLU(W [x, a(t)·sin(Kx), a(t)·cos(Kx)] + e_0(t)),  h_l = h_{l−1} + SiLU(W_l h_{l−1} + e_l(t)),
+        ε_θ = W h_L + g(t) x
+
+    K are fixed plane waves (Fourier features: Tancik et al. 2020, arXiv 2006.10739), without which a network
+    of this size would need many more steps for sharp edges. Their amplitudes a depend on the time, because
+    fine waves say nothing of a noisy x. The linear part g is what a Gaussian would need. a, e and g are
+    linear in the transformer's sinusoidal features of t (Vaswani et al. 2017, §3.5). There are only T
+    times, so they are computed for all of them once a call and looked up.
     """
 
-    def __init__(self, timesteps, hidden, layers, dims=2, outputs=1):
+    def __init__(self, timesteps, hidden, layers, outputs=1):
         super().__init__()
-        self.entry = nn.Linear(dims * (1 + 2 * HARMONICS), hidden)
+        self.outputs = outputs
+        self.sizes = [2 * WAVES, *[hidden] * (layers + 1), 1]
+        self.entry = nn.Linear(2 + 2 * WAVES, hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers))
-        self.time = nn.Linear(TIME_FEATURES, hidden * (layers + 1))
-        self.exit = nn.Linear(hidden, dims * outputs)
-        self.register_buffer("features", time_features(timesteps), persistent=False)
+        self.time = nn.Linear(TIME_FEATURES, sum(self.sizes))
+        self.exit = nn.Linear(hidden, 2 * outputs)
+        nn.init.zeros_(self.exit.weight)
+        self.register_buffer("waves", plane_waves(), persistent=False)
+        self.register_buffer("time_features", time_features(timesteps), persistent=False)
 
     def forward(self, x, time):
-        angles = torch.cat([k * x for k in range(1, HARMONICS + 1)], 1)
-        shift = self.time(self.features).chunk(len(self.layers) + 1, 1)
-        h = self.entry(torch.cat([x, angles.sin(), angles.cos()], 1))
-        h = F.silu(h + F.embedding(time, shift[0]))
-        for layer, e in zip(self.layers, shift[1:], strict=True):
-            h = h + F.silu(layer(h) + F.embedding(time, e))
-        return self.exit(h)
+        amplitude, first, *shifts, gain = self.time(self.time_features).split(self.sizes, 1)
+        angle = x @ self.waves
+        waves = torch.cat([angle.sin(), angle.cos()], 1) * F.embedding(time, amplitude)
+        h = F.silu(self.entry(torch.cat([x, waves], 1)) + F.embedding(time, first))
+        for layer, shift in zip(self.layers, shifts, strict=True):
+            h = h + F.silu(layer(h) + F.embedding(time, shift))
+        linear = F.embedding(time, gain) * x
+        out = self.exit(h)
+        return out + (linear if self.outputs == 1 else F.pad(linear, (0, 2)))
+
+
+def plane_waves():
+    """[2, WAVES] wave vectors: normal with standard deviation WAVE_SCALE, but spread evenly, not drawn.
+
+    Lengths are the quantiles of that normal's length (Rayleigh), directions turn by the golden angle.
+    """
+    k = torch.arange(WAVES, dtype=torch.float64)
+    length = WAVE_SCALE * (-2 * torch.log1p(-(k + 0.5) / WAVES)).sqrt()
+    direction = k * math.pi * (3 - math.sqrt(5))
+    return torch.stack([length * direction.cos(), length * direction.sin()]).float()
 
 
 def time_features(timesteps):
