@@ -109,9 +109,15 @@ def warm_environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def snakemade(tmp_path_factory, warm_environment):
+def pristine(tmp_path_factory, warm_environment):
+    """A checkout with the scale smoke alone, in which nothing has run. Do not change it."""
+    return copy_repository(tmp_path_factory.mktemp("pristine") / "checkout", warm_environment, ["smoke"])
+
+
+@pytest.fixture(scope="session")
+def snakemade(pristine, tmp_path_factory):
     """A checkout in which `mlegfn reproduce` has run the scale smoke through Snakemake. Do not change it."""
-    checkout = copy_repository(tmp_path_factory.mktemp("snakemake") / "checkout", warm_environment, ["smoke"])
+    checkout = pristine.duplicate(tmp_path_factory.mktemp("snakemake") / "checkout")
     checkout.reproduced = checkout.run("mlegfn", "reproduce", "--scale", "smoke", "--cores", "2").stdout
     return checkout
 

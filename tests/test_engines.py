@@ -56,15 +56,15 @@ REPORT = ("figures@.*", "tables@.*", "verdict@.*")
 
 def test_first_run_shows_what_there_is(snakemade):
     shown = snakemade.reproduced
-    assert "results/smoke/figures/figure1.pdf" in shown
+    assert re.search(r"results/smoke/figures/figure1\..*\.pdf", shown)
     assert "results/smoke/tables/nll.csv" in shown
     assert (snakemade.root / "results/smoke/report/verdict.md").read_text().strip() in shown
     assert set(runs(snakemade).values()) == {1}
     assert set(runs(snakemade)) == stages_of(".*")
 
 
-def test_dvc_and_snakemake_agree_byte_for_byte(snakemade, tmp_path, warm_environment):
-    other = copy_repository(tmp_path / "checkout", warm_environment, ["smoke"])
+def test_dvc_and_snakemake_agree_byte_for_byte(pristine, snakemade, tmp_path):
+    other = pristine.duplicate(tmp_path / "checkout")
     other.run("dvc", "repro")
     assert results(other) == results(snakemade)
     by_dvc, by_us = lock_entries(other), lock_entries(snakemade)
@@ -77,7 +77,7 @@ def test_dvc_and_snakemake_agree_byte_for_byte(snakemade, tmp_path, warm_environ
 def test_nothing_to_do(smoke):
     before = runs(smoke)
     shown = smoke.run("mlegfn", "reproduce", "--scale", "smoke").stdout
-    assert "nothing to do" in shown and "figure1.pdf" in shown
+    assert "nothing to do" in shown and "figures/figure1." in shown
     assert "Nothing to be done" in smoke.run("snakemake", "-n", "--config", "scale=smoke").stdout
     assert runs(smoke) == before
 
@@ -143,7 +143,7 @@ def test_source_that_makes_the_same_data_stops_there(smoke):
     before = runs(smoke)
     with open(smoke.root / "src/mlegfn/stages/fetch.py", "a") as file:
         file.write("\n# nothing\n")
-    smoke.run("mlegfn", "reproduce", "--scale", "smoke")
+    smoke.run("snakemake", "--cores", "2", "nll@smoke-baseline-4", "--config", "scale=smoke")
     after = runs(smoke)
     assert {name for name in after if after[name] > before[name]} == {"fetch@smoke"}
 
@@ -297,6 +297,8 @@ def imported(module, seen):
 
 # Read by every stage, and no result depends on them that its settings do not already show.
 PLUMBING = {"__init__", "config", "validation", "yaml_file", "errors", "artifacts", "paths"}
+# What mlegfn.data.load imports, which only fetch calls; to the others mlegfn.data is images.py.
+SOURCES = {f"data/{name}" for name in ("archive", "cifar10", "containers", "digits")}
 
 
 @pytest.mark.parametrize("stage", graph.STAGES)
@@ -305,10 +307,11 @@ def test_a_stage_depends_on_the_source_that_it_imports(stage, monkeypatch):
     pipeline = engine.read("smoke")
     deps = next(s for s in pipeline.stages.values() if s.name.startswith(f"{stage}@")).deps
     sources = imported(REPOSITORY / "src/mlegfn/stages" / f"{stage}.py", set())
+    exempt = PLUMBING if stage == "fetch" else PLUMBING | SOURCES
     undeclared = {
         str(source.relative_to(REPOSITORY))
         for source in sources
-        if source.relative_to(REPOSITORY / "src/mlegfn").with_suffix("").as_posix() not in PLUMBING
+        if source.relative_to(REPOSITORY / "src/mlegfn").with_suffix("").as_posix() not in exempt
         and source.name != "__init__.py"
         and not any((REPOSITORY / dep) in (source, *source.parents) for dep in deps)
     }

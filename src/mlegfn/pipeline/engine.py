@@ -59,7 +59,7 @@ def ask_dvc(scale=None, freshness=True):
                 deps=[content.path(d) for d in found.deps if d not in params],
                 outs=[content.path(o) for o in found.outs],
                 meta=found.meta or {},
-                params=[key for d in params for key in d.params],
+                params=list(dict.fromkeys(key for d in params for key in d.params)),
                 changes=content.changes(found) if freshness else {},
             )
     return Pipeline(stages)
