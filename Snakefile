@@ -4,7 +4,7 @@
 import shlex
 import sys
 
-from mlegfn import config as settings, graph
+from mlegfn import graph
 from mlegfn.pipeline import engine, snakemake_dvc
 
 
@@ -12,9 +12,7 @@ workdir: workflow.basedir
 
 
 SCALE = config.get("scale", "digits")
-PARAMS = settings.load()
-PARAMS.scale(SCALE)
-graph.check(PARAMS)
+graph.checked(SCALE)
 # A job that an executor started in a process of its own has nothing left to decide.
 PIPELINE = engine.ask_dvc(SCALE, freshness=workflow.is_main_process)
 SCHEDULED = PIPELINE.scheduled()

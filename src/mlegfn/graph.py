@@ -107,6 +107,14 @@ def check(params):
         raise UserError(f"{GRAPH}: does not follow from params.yaml any more; run `mlegfn graph`")
 
 
+def checked(scale_name):
+    """params.yaml's settings; that it has the scale and that graph.json follows from it are checked."""
+    params = load()
+    params.scale(scale_name)
+    check(params)
+    return params
+
+
 def names(graph, scale=None):
     """The stage names of a graph, as DVC and Snakemake call them; those of one scale if it is given."""
     return [

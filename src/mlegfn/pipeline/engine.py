@@ -219,6 +219,15 @@ class Content:
             found[name] = value
         return found
 
+    def difference(self, entry):
+        """How a path differs from its record, None if it does not."""
+        found = self.hash(entry)
+        if found is None:
+            return "missing"
+        if not entry.hash_info:
+            return "new"
+        return None if found == entry.hash_info else "modified"
+
     def changes(self, stage):
         """{what: how} of everything by which ``stage`` differs from its record in dvc.lock."""
         from dvc.dependency import ParamsDependency
@@ -234,19 +243,11 @@ class Content:
                         changes[name] = "new"
                     elif name not in now or now[name] != before[name]:
                         changes[name] = "modified"
-            elif (found := self.hash(dep)) is None:
-                changes[self.path(dep)] = "missing"
-            elif not dep.hash_info:
-                changes[self.path(dep)] = "new"
-            elif found != dep.hash_info:
-                changes[self.path(dep)] = "modified"
+            elif how := self.difference(dep):
+                changes[self.path(dep)] = how
         for out in stage.outs:
-            if (found := self.hash(out)) is None:
-                changes[self.path(out)] = "missing"
-            elif not out.hash_info:
-                changes[self.path(out)] = "new"
-            elif found != out.hash_info:
-                changes[self.path(out)] = "modified"
+            if how := self.difference(out):
+                changes[self.path(out)] = how
             elif out.use_cache and out.changed_cache():
                 changes[self.path(out)] = "not in cache"
         return changes

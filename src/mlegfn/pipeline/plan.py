@@ -1,6 +1,6 @@
 """A scale's stages as a shell script, for a machine that has neither DVC nor Snakemake."""
 
-from mlegfn import config, graph
+from mlegfn import graph
 from mlegfn.pipeline import engine
 
 HEAD = """\
@@ -16,9 +16,7 @@ command -v mlegfn >/dev/null || mlegfn() {{ PYTHONPATH=src python3 -m mlegfn "$@
 
 def script(scale):
     """The script; stages stand after those that they read."""
-    params = config.load()
-    params.scale(scale)
-    graph.check(params)
+    graph.checked(scale)
     pipeline = engine.read(scale)
     order = pipeline.order()
     lines = [

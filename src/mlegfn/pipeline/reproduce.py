@@ -188,8 +188,10 @@ def explain(scale_name, failed, log):
 
 def last_attempt(path):
     """(exit code, or None if it has none; the lines printed) of the last run in a stage's log."""
-    text = path.read_text(errors="replace") if path.exists() else ""
-    _, *lines = text.rpartition("\n=== 2")[2].splitlines() or [""]
+    if not path.exists():
+        return None, []
+    with open(path, errors="replace", newline="\n") as file:  # a progress bar's \r ends no line
+        _, *lines = file.read().rpartition("\n=== 2")[2].rstrip("\n").split("\n")
     code = next((int(m[1]) for line in lines if (m := re.match(r"=== exit (\d+) ", line))), None)
     return code, [line.split("\r")[-1] for line in lines if not line.startswith("=== exit")]
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
-from mlegfn import config, graph
+from mlegfn import graph
 from mlegfn.cli import complain, explain
 from mlegfn.errors import UserError
 
@@ -29,9 +29,7 @@ def log_path(scale_name, name):
 
 def run(stage, scale_name, key):
     """Run ``mlegfn.stages.<stage>.run(scale_name, scale, **key)``; returns the exit code."""
-    params = config.load()
-    graph.check(params)
-    scale = params.scale(scale_name)
+    params = graph.checked(scale_name)
     name = stage_name(stage, scale_name, key)
     known = graph.derive(params)
     if stage not in known:
@@ -48,7 +46,7 @@ def run(stage, scale_name, key):
         file.write(
             f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(sys.argv)} (process {os.getpid()})\n"
         )
-        code = attempt(stage, scale_name, scale, key)
+        code = attempt(stage, scale_name, params.scale(scale_name), key)
         file.write(f"=== exit {code} after {time.monotonic() - started:.1f} s\n")
     return code
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from mlegfn import config, graph
+from mlegfn import graph
 
 
 def word(stage):
@@ -15,9 +15,7 @@ def word(stage):
 
 def show(scale):
     """Print a line for each stage, with what changed; returns the exit code 0."""
-    params = config.load()
-    params.scale(scale)
-    graph.check(params)
+    graph.checked(scale)
     from mlegfn.pipeline import engine
 
     pipeline = engine.ask_dvc(scale)
