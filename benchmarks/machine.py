@@ -1,9 +1,14 @@
-"""Where a benchmark's numbers come from: machine, versions, commit."""
+"""Where a benchmark's numbers come from: machine, versions, commit; and how they are compared and written."""
 
 import os
 import platform
 import subprocess
+import time
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def cpu():
@@ -30,7 +35,56 @@ def provenance():
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "diffusers": version("diffusers"),
         "threads": torch.get_num_threads(),
         "commit": git("rev-parse", "HEAD"),
         "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+def interleaved(actions, rounds, synchronize=lambda: None):
+    """Time ``actions`` {name: function} by turns, after one untimed turn: {name: {"wall", "cpu"}} of lists of
+    seconds. What else runs on the machine then slows all of them; every other round goes backwards."""
+    found = {name: {"wall": [], "cpu": []} for name in actions}
+    for turn in range(-1, rounds):
+        for name, action in sorted(actions.items(), reverse=turn % 2 == 1):
+            synchronize()
+            wall, cpu = time.perf_counter(), time.process_time()
+            action()
+            synchronize()
+            if turn >= 0:
+                found[name]["wall"].append(time.perf_counter() - wall)
+                found[name]["cpu"].append(time.process_time() - cpu)
+    return found
+
+
+def ratio(found, one, other, clock="wall"):
+    """Median seconds of ``one`` over those of ``other``."""
+    return median(found[one][clock]) / median(found[other][clock])
+
+
+def finish(name, provenance, started, bars, **measured):
+    """Write benchmarks/results/<name>.json and say which bars were met; returns the exit code, 1 for a miss.
+
+    provenance: taken at the start, so that the load is not our own; started: time.perf_counter() then;
+    bars: {name: (value, "<=" or ">=", bound)}.
+    """
+    from mlegfn.artifacts import write_json
+
+    checked = {
+        bar: {
+            "value": value,
+            "is": sign,
+            "bound": bound,
+            "met": value <= bound if sign == "<=" else value >= bound,
+        }
+        for bar, (value, sign, bound) in bars.items()
+    }
+    path = RESULTS / f"{name}.json"
+    seconds = time.perf_counter() - started
+    write_json(path, {"benchmark": name, **provenance, "seconds": seconds, "bars": checked, **measured})
+    for bar, found in checked.items():
+        outcome = "met" if found["met"] else "MISSED"
+        print(f"{bar}: {found['value']:.3f}, asked for {found['is']} {found['bound']}: {outcome}")
+    print(f"{path} ({seconds:.0f} s)")
+    return 0 if all(found["met"] for found in checked.values()) else 1

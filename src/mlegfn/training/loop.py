@@ -20,6 +20,7 @@ def train(state, accumulate, settings, stop, start=0, after_step=None, descripti
     Raises FloatingPointError when the gradient is not finite: nothing is written then.
     """
     state.network.train()
+    parameters = list(state.network.parameters())  # walked once, not twice a step
     bar = tqdm(
         range(state.step, stop),
         desc=description,
@@ -33,13 +34,13 @@ def train(state, accumulate, settings, stop, start=0, after_step=None, descripti
             group["lr"] = learning_rate(settings, step - start)
         state.optimizer.zero_grad(set_to_none=True)
         logs = accumulate(step)
-        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
         if not norm.isfinite():
             raise FloatingPointError(
                 f"the gradient is not finite at step {step}; lower the learning rate or λ"
             )
         state.optimizer.step()
-        state.ema.step(state.network.parameters())
+        state.ema.step(parameters)
         state.step = step + 1
         logs["grad_norm"] = norm.item()
         bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)

@@ -1,0 +1,203 @@
+"""A step of our pretraining against the same U-Net in a plain diffusers loop, at the scale ``digits``.
+
+    python benchmarks/training_step.py [--scale digits] [--rounds 15] [--steps 10]
+
+ours:   ``training.loop.train`` with ``pretrain_gradient``, as the stage ``pretrain`` calls it: data draw,
+        L_simple, clip, Adam, EMA, warm-up, progress bar, log.
+stock:  the loop of diffusers' unconditional example without its progress bar, logs and accelerator:
+        UNet2DModel, DDPMScheduler.add_noise, DataLoader over a TensorDataset, clip, AdamW, EMAModel.
+tuned:  the same with what its reader may not know: AdamW(fused=True), EMAModel(foreach=True).
+bare:   only the network, forward and backward on one batch: what no loop can save.
+
+Then the network's forward and backward in other layouts and precisions, to see whether contiguous fp32 is
+the right default. Blocks of steps are interleaved, and ratios are those of medians over the blocks.
+Writes benchmarks/results/training_step.json.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machine import finish, interleaved, provenance, ratio
+
+SEED = 0
+
+
+def ours(scale, images, network, model_of_network):
+    """A function that advances our training by some steps."""
+    from mlegfn.training.loop import train
+    from mlegfn.training.pretraining import pretrain_gradient
+    from mlegfn.training.state import new_state
+
+    settings, logs = scale.pretrain, []
+    state = new_state(network, settings.optimizer)
+    accumulate = pretrain_gradient(model_of_network(network), images, settings, scale.data.flip)
+
+    def advance(steps):
+        with contextlib.redirect_stderr(io.StringIO()):  # the progress bar is drawn, and not seen
+            train(
+                state,
+                accumulate,
+                settings.optimizer,
+                state.step + steps,
+                after_step=lambda _, entry: logs.append(entry),
+            )
+
+    return advance
+
+
+def stock(scale, images, network, process, fused=None, foreach=False):
+    """A function that advances a plain diffusers training by some steps."""
+    import torch
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+    from torch.nn.functional import mse_loss
+    from torch.utils.data import DataLoader, TensorDataset
+
+    settings = scale.pretrain.optimizer
+    scheduler = DDPMScheduler(num_train_timesteps=process.timesteps, trained_betas=process.beta[1:].tolist())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, fused=fused)
+    ema = EMAModel(network.parameters(), decay=settings.ema_decay, foreach=foreach)
+    loader = DataLoader(TensorDataset(images), batch_size=scale.pretrain.batch, shuffle=True, drop_last=True)
+    network.train()
+    torch.manual_seed(SEED)
+
+    def forever():
+        while True:
+            yield from loader
+
+    batches = forever()
+
+    def advance(steps):
+        for _ in range(steps):
+            (clean,) = next(batches)
+            noise = torch.randn_like(clean)
+            t = torch.randint(0, scheduler.config.num_train_timesteps, (len(clean),))
+            noisy = scheduler.add_noise(clean, noise, t)
+            prediction = network(noisy, t, return_dict=False)[0]
+            loss = mse_loss(prediction, noise)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+            optimizer.step()
+            ema.step(network.parameters())
+            optimizer.zero_grad()
+            loss.item()
+
+    return advance
+
+
+def network_only(network, x, time_, dtype=None, channels_last=False):
+    """A function that runs the network forward and backward some times on x."""
+    import torch
+
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def advance(steps):
+        for _ in range(steps):
+            network.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+                out = network(x, time_, return_dict=False)[0]
+            out.float().pow(2).mean().backward()
+
+    return advance
+
+
+def summary(found, images):
+    """{name: medians of images a second and of CPU seconds an image, and the samples}."""
+    return {
+        name: {
+            "images_per_second": images / median(times["wall"]),
+            "images_per_cpu_second": images / median(times["cpu"]),
+            "wall_seconds_per_block": times["wall"],
+            "cpu_seconds_per_block": times["cpu"],
+        }
+        for name, times in found.items()
+    }
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--scale", default="digits")
+    arguments.add_argument("--rounds", type=int, default=15, help="blocks of each loop")
+    arguments.add_argument("--steps", type=int, default=10, help="steps of a block")
+    options = arguments.parse_args()
+    started, where = time.perf_counter(), provenance()
+
+    import torch
+
+    from mlegfn.config import load
+    from mlegfn.data import load as load_data
+    from mlegfn.data import scale_to_unit
+    from mlegfn.training.checkpoint import initial_network, model_of, process_of
+
+    scale = load().scale(options.scale)
+    data = load_data(scale.data)
+    images = scale_to_unit(data.train_images, data.levels)
+    record = {"shape": list(images.shape[1:]), "label": data.label}
+    process, batch = process_of(scale.diffusion), scale.pretrain.batch
+
+    def network():
+        return initial_network(scale, record, SEED).train()
+
+    x, time_ = images[:batch], torch.arange(batch) % process.timesteps
+    loops = {
+        "ours": ours(scale, images, network(), lambda net: model_of(net, scale, data.levels)),
+        "stock": stock(scale, images, network(), process),
+        "tuned": stock(scale, images, network(), process, fused=True, foreach=True),
+        "bare": network_only(network(), x, time_),
+    }
+    found = interleaved(
+        {name: lambda run=run: run(options.steps) for name, run in loops.items()}, options.rounds
+    )
+    one = network()
+    layouts = {
+        "fp32": network_only(copy.deepcopy(one), x, time_),
+        "fp32 channels_last": network_only(copy.deepcopy(one), x, time_, channels_last=True),
+        "bf16": network_only(copy.deepcopy(one), x, time_, "bf16"),
+        "bf16 channels_last": network_only(copy.deepcopy(one), x, time_, "bf16", channels_last=True),
+    }
+    few = max(1, options.steps // 3)
+    tried = interleaved({name: lambda run=run: run(few) for name, run in layouts.items()}, options.rounds)
+
+    paired = [s / o for s, o in zip(found["stock"]["wall"], found["ours"]["wall"])]
+    return finish(
+        "training_step",
+        where,
+        started,
+        {f"images/s of ours over stock at {options.scale}": (ratio(found, "stock", "ours"), ">=", 1.0)},
+        scale=options.scale,
+        seed=SEED,
+        batch=batch,
+        steps_per_block=options.steps,
+        rounds=options.rounds,
+        parameters=sum(p.numel() for p in one.parameters()),
+        loops=summary(found, options.steps * batch),
+        ratios_ours_over={
+            name: {
+                "wall": ratio(found, name, "ours"),
+                "cpu": ratio(found, name, "ours", "cpu"),
+            }
+            for name in ("stock", "tuned", "bare")
+        },
+        ratio_ours_over_stock_by_round={"median": median(paired), "rounds": paired},
+        layouts={
+            "blocks": summary(tried, few * batch),
+            "speed_over_fp32": {
+                name: {clock: ratio(tried, "fp32", name, clock) for clock in ("wall", "cpu")}
+                for name in tried
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
