@@ -18,27 +18,27 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machine import provenance  # noqa: E402
+from machine import provenance
 
-from mlegfn import paths  # noqa: E402
-from mlegfn.artifacts import write_json  # noqa: E402
-from mlegfn.config import load  # noqa: E402
-from mlegfn.data import load_images  # noqa: E402
-from mlegfn.diffusion.likelihood import bits_per_dim  # noqa: E402
-from mlegfn.randomness import generator  # noqa: E402
-from mlegfn.report.statistics import student  # noqa: E402
-from mlegfn.stages.inputs import mean_errors, unit_images  # noqa: E402
-from mlegfn.training.checkpoint import (  # noqa: E402
+from mlegfn import paths
+from mlegfn.artifacts import write_json
+from mlegfn.config import load
+from mlegfn.data import load_images
+from mlegfn.diffusion.likelihood import bits_per_dim
+from mlegfn.randomness import generator
+from mlegfn.report.statistics import student
+from mlegfn.stages.inputs import mean_errors, unit_images
+from mlegfn.training.checkpoint import (
     build_network,
     initial_network,
     model_of,
     read_state,
 )
-from mlegfn.training.finetuning import finetune_gradient  # noqa: E402
-from mlegfn.training.loop import train  # noqa: E402
-from mlegfn.training.pretraining import pretrain_gradient  # noqa: E402
-from mlegfn.training.state import new_state  # noqa: E402
-from mlegfn.trajectory import score  # noqa: E402
+from mlegfn.training.finetuning import finetune_gradient
+from mlegfn.training.loop import train
+from mlegfn.training.pretraining import pretrain_gradient
+from mlegfn.training.state import new_state
+from mlegfn.trajectory import score
 
 # A group is what all its arms share; a setting is what only `tbc` reads.
 FULL = {"chain": "full", "images": 3}
@@ -46,8 +46,14 @@ GROUPS = {
     "analytic, full chain": ({"variance": "analytic"}, FULL),
     "analytic, full chain, lr 0.002": ({"variance": "analytic", "lr": 0.002}, FULL),
     "analytic, M=6": ({"variance": "analytic"}, {**FULL, "images": 1, "trajectories": 6}),
-    "analytic, respaced 10": ({"variance": "analytic"}, {"chain": "respaced", "chain_steps": 10, "images": 15}),
-    "analytic, subtrajectory 5": ({"variance": "analytic"}, {"chain": "subtrajectory", "chain_steps": 5, "images": 30}),
+    "analytic, respaced 10": (
+        {"variance": "analytic"},
+        {"chain": "respaced", "chain_steps": 10, "images": 15},
+    ),
+    "analytic, subtrajectory 5": (
+        {"variance": "analytic"},
+        {"chain": "subtrajectory", "chain_steps": 5, "images": 30},
+    ),
     "small, full chain": ({"variance": "small"}, FULL),
     "large, full chain": ({"variance": "large"}, FULL),
     "learned, full chain": ({"variance": "learned"}, FULL),
@@ -116,7 +122,9 @@ class Bench:
             state = new_state(network, settings.optimizer)
             model = model_of(network, scale, self.data.levels)
             accumulate = pretrain_gradient(model, self.train, settings, scale.data.flip)
-            train(state, accumulate, settings.optimizer, checkpoint, description="pretrain, learned variances")
+            train(
+                state, accumulate, settings.optimizer, checkpoint, description="pretrain, learned variances"
+            )
             self.learned[checkpoint] = {k: v.clone() for k, v in state.tensors().items()}
         return self.learned[checkpoint]
 
@@ -138,10 +146,20 @@ class Bench:
         state, errors = self.start(scale, checkpoint)
         model = model_of(state.network, scale, self.data.levels, errors)
         accumulate, evaluations = finetune_gradient(
-            model, self.train, scale.finetune, arm, (checkpoint,), seed, scale.data.flip, errors, scale.diffusion.variance
+            model,
+            self.train,
+            scale.finetune,
+            arm,
+            (checkpoint,),
+            seed,
+            scale.data.flip,
+            errors,
+            scale.diffusion.variance,
         )
         try:
-            train(state, accumulate, scale.finetune.optimizer, scale.finetune.steps, description=f"{arm} {seed}")
+            train(
+                state, accumulate, scale.finetune.optimizer, scale.finetune.steps, description=f"{arm} {seed}"
+            )
         except FloatingPointError as error:
             return {"seed": seed, "diverged": str(error)}
         bits, spread = self.evaluate(state, scale)
@@ -197,7 +215,9 @@ def alignment(bench, scale, checkpoint, batches, images=8):
         }
         for name, loss in losses.items():
             gradient = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            flat = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradient, strict=True)]
+            flat = [
+                torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradient, strict=True)
+            ]
             sums.setdefault(name, []).append(torch.cat([g.flatten() for g in flat]).double())
     gradients = {name: torch.stack(rows) for name, rows in sums.items()}
 
@@ -208,7 +228,11 @@ def alignment(bench, scale, checkpoint, batches, images=8):
     result = {"batches": batches, "images": images, "evaluations_a_batch": chain.count}
     for name, rows in gradients.items():
         noise = rows.var(0).sum().item()
-        result[name] = {"squared_norm": product(name, name), "noise": noise, "signal_to_noise": product(name, name) / noise}
+        result[name] = {
+            "squared_norm": product(name, name),
+            "noise": noise,
+            "signal_to_noise": product(name, name) / noise,
+        }
     for other in ("vlb", "simple"):
         norm = result["tbc"]["squared_norm"] * result[other]["squared_norm"]
         # No cosine is given where the consistency gradient's own norm is lost in its noise.
@@ -217,7 +241,9 @@ def alignment(bench, scale, checkpoint, batches, images=8):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--checkpoints", type=int, nargs="+", default=[600])
     parser.add_argument("--only", nargs="+", help="groups to run")
@@ -227,7 +253,11 @@ def main():
     torch.set_num_threads(1)
     began, base = time.perf_counter(), load().scale("digits")
     bench, results, alignments = Bench(base), [], []
-    record = {"command": " ".join(sys.argv), "finetune": base.finetune.model_dump(), "provenance": provenance()}
+    record = {
+        "command": " ".join(sys.argv),
+        "finetune": base.finetune.model_dump(),
+        "provenance": provenance(),
+    }
 
     def save():
         record.update(results=results, alignment=alignments, wall_seconds=time.perf_counter() - began)
@@ -240,7 +270,13 @@ def main():
             for arm in ("simple", "vlb"):
                 controls[arm] = [bench.run(scale, checkpoint, arm, seed) for seed in range(options.seeds)]
                 results.append({"checkpoint": checkpoint, "group": name, "arm": arm, "runs": controls[arm]})
-                print(checkpoint, name, arm, [round(r.get("bits_per_dim", 99), 4) for r in controls[arm]], flush=True)
+                print(
+                    checkpoint,
+                    name,
+                    arm,
+                    [round(r.get("bits_per_dim", 99), 4) for r in controls[arm]],
+                    flush=True,
+                )
             for group, anchor, weight, own in SETTINGS:
                 if group != name:
                     continue
@@ -260,12 +296,17 @@ def main():
                     "minus_vlb": paired(runs, controls["vlb"]),
                 }
                 results.append(entry)
-                shown = {k: entry[k] and [round(v, 4) for v in (entry[k]["mean"], *entry[k]["interval"])] for k in ("minus_simple", "minus_vlb")}
+                shown = {
+                    k: entry[k] and [round(v, 4) for v in (entry[k]["mean"], *entry[k]["interval"])]
+                    for k in ("minus_simple", "minus_vlb")
+                }
                 print(checkpoint, name, anchor, weight, own, shown, flush=True)
                 save()
     for name in ("analytic, full chain", "small, full chain", "analytic, subtrajectory 5"):
         if options.alignment_batches and name in (options.only or GROUPS):
-            result = alignment(bench, group_scale(base, name), options.checkpoints[0], options.alignment_batches)
+            result = alignment(
+                bench, group_scale(base, name), options.checkpoints[0], options.alignment_batches
+            )
             alignments.append({"group": name, "checkpoint": options.checkpoints[0], **result})
             print(name, alignments[-1], flush=True)
     save()
