@@ -6,12 +6,12 @@ Runs in temporary copies of the checkout, so nothing here is touched:
     python benchmarks/pipeline.py --scale digits --one-core    # also the run on one core: twice as long
 
 Writes benchmarks/results/pipeline-<scale>.json. Every ratio comes from one run of this script.
+``--keep DIR`` leaves the copy that ran on all cores, with its results, in DIR.
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import provenance
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -94,18 +96,15 @@ def main():
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--one-core", action="store_true", help="also time the whole run on one core")
+    parser.add_argument("--keep", type=Path, help="a folder that does not exist yet, for the copy that ran")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="mlegfn-benchmark-") as folder:
-        root = copy(Path(folder, "many"))
+        root = copy(options.keep.resolve() if options.keep else Path(folder, "many"))
         result = {
             "scale": options.scale,
-            "cores": options.cores,
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-            },
+            **provenance(),
+            "cores_used": options.cores,
             "whole_run_s": reproduce(root, options.scale, options.cores),
         }
         result["nothing_to_do_s"] = statistics.median(

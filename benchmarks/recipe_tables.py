@@ -42,7 +42,16 @@ def digits():
         if entry["arm"] != "tbc":
             bits = [run["bits_per_dim"] for run in entry["runs"]]
             spread = [run["variance_of_log_w"] for run in entry["runs"]]
-            rows.append([entry["group"], entry["arm"], f"{sum(bits) / len(bits):.4f}", "", "", f"{sum(spread) / len(spread):.1f}"])
+            rows.append(
+                [
+                    entry["group"],
+                    entry["arm"],
+                    f"{sum(bits) / len(bits):.4f}",
+                    "",
+                    "",
+                    f"{sum(spread) / len(spread):.1f}",
+                ]
+            )
             continue
         bits = [run.get("bits_per_dim", float("nan")) for run in entry["runs"]]
         spread = [run.get("variance_of_log_w", float("nan")) for run in entry["runs"]]
@@ -76,7 +85,10 @@ def planar():
                 interval(vlb["log_w_variance"], 5),
             ]
         )
-    return table(rows, ["group", "arm", "NLL minus simple", "NLL minus vlb", "ELBO NLL minus vlb", "Var log w minus vlb"])
+    return table(
+        rows,
+        ["group", "arm", "NLL minus simple", "NLL minus vlb", "ELBO NLL minus vlb", "Var log w minus vlb"],
+    )
 
 
 def alignment():
@@ -89,7 +101,10 @@ def alignment():
                 entry["group"],
                 entry["batches"],
                 entry["evaluations_a_batch"],
-                *(f"{entry[name]['signal_to_noise']:.2g}".replace("-", "−") for name in ("tbc", "vlb", "simple")),
+                *(
+                    f"{entry[name]['signal_to_noise']:.2g}".replace("-", "−")
+                    for name in ("tbc", "vlb", "simple")
+                ),
                 *("lost in noise" if c is None else f"{c:+.2f}".replace("-", "−") for c in cosines),
             ]
         )
