@@ -164,3 +164,26 @@ def test_last_attempt_in_a_log(tmp_path):
         "\n=== 2026-01-01 x\nold\n=== exit 0 after 1 s\n\n=== 2026-01-02 x\n 50%\r100%\nbad\n=== exit 2 after 1 s\n"
     )
     assert reproduce.last_attempt(path) == (2, ["100%", "bad"])
+
+
+def test_settings_that_change_while_a_stage_runs_are_not_recorded(repository, toy_stage, capsys):
+    """DVC would record the new settings beside the old result."""
+
+    def edited(*_):
+        text = (repository / "params.yaml").read_text()
+        changed = text.replace("train_limit: 64", "train_limit: 63")
+        assert changed != text
+        (repository / "params.yaml").write_text(changed)
+
+    toy_stage(edited)
+    assert fetch() == 2
+    assert "changed while it ran" in capsys.readouterr().err
+
+
+def test_settings_of_others_may_change_while_a_stage_runs(repository, toy_stage):
+    def edited(*_):
+        text = (repository / "params.yaml").read_text()
+        (repository / "params.yaml").write_text(text.replace("columns: 9", "columns: 8"))
+
+    toy_stage(edited)
+    assert fetch() == 0

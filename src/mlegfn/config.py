@@ -243,7 +243,9 @@ class Planar(Block):
     @rule("arms")
     def arms_differ(arms):
         return differ(arms) or (
-            None if {"simple", "tbc"} <= set(arms) else "must include simple and tbc, which the figure compares"
+            None
+            if {"simple", "tbc"} <= set(arms)
+            else "must include simple and tbc, which the figure compares"
         )
 
     @rule("importance_samples")

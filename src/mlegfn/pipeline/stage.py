@@ -12,6 +12,7 @@ from pathlib import Path
 from mlegfn import graph
 from mlegfn.cli import complain, explain
 from mlegfn.errors import UserError
+from mlegfn.pipeline.snapshot import snapshot
 
 
 def stage_name(stage, scale_name, key):
@@ -46,9 +47,24 @@ def run(stage, scale_name, key):
         file.write(
             f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(sys.argv)} (process {os.getpid()})\n"
         )
+        told = snapshot(name, scale_name)
         code = attempt(stage, scale_name, params.scale(scale_name), key)
+        if code == 0 and not unchanged(told, name, scale_name):
+            code = complain(
+                UserError(
+                    f"{name}: its settings or source code changed while it ran; start the command again"
+                )
+            )
         file.write(f"=== exit {code} after {time.monotonic() - started:.1f} s\n")
     return code
+
+
+def unchanged(told, name, scale_name):
+    """Is what dvc.yaml declares for the stage still what it was told? A broken file is a change too."""
+    try:
+        return snapshot(name, scale_name) == told
+    except (UserError, OSError, KeyError):
+        return False
 
 
 def attempt(stage, scale_name, scale, key):
