@@ -187,3 +187,13 @@ def test_settings_of_others_may_change_while_a_stage_runs(repository, toy_stage)
 
     toy_stage(edited)
     assert fetch() == 0
+
+
+def test_a_reader_that_leaves_gets_no_traceback():
+    """`mlegfn plan … | head -1`: what is left unread is no error."""
+    command = f"{sys.executable} -m mlegfn plan --scale cifar10 | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run(
+        command, shell=True, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("#!/bin/sh") and "Traceback" not in done.stderr

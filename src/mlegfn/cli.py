@@ -78,6 +78,10 @@ def run_here(argv):
         return options.run(options) or 0
     except UserError as error:
         return complain(error)
+    except BrokenPipeError:
+        # Whoever read us (`| head`) has had enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     except OSError as error:
         mendable = explain(error)
         if mendable is None:
