@@ -8,6 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a change is tested, not the day's luck. Search on with another profile:
+# pytest --hypothesis-profile=default
+settings.register_profile("mlegfn", derandomize=True)
+settings.load_profile("mlegfn")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
