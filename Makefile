@@ -31,7 +31,7 @@ install: .venv/complete
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@echo "installing what requirements.lock pins into .venv (the first time some minutes, 3 GB) ..."
+	@echo "installing what requirements.lock pins into .venv (the first time some minutes and several GB) ..."
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d ' ' -f 2)" = "$$(sed -n 's/^uv==\([^ ]*\).*/\1/p' .venv/uv.txt)" || \
 	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement .venv/uv.txt
