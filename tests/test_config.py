@@ -91,8 +91,8 @@ def break_at(raw, path, how, value):
         block[f"{key}_x"] = block.pop(key)
         return ".".join((*path[:-1], f"{key}_x"))
     else:
-        # A text is a valid path, so a broken `path` is one that is no text.
-        block[key] = -1 if key == "path" and isinstance(value, str) else value
+        # A text is a valid path, so a broken `path` or `inception` is one that is no text.
+        block[key] = -1 if key in ("path", "inception") and isinstance(value, str) else value
     return ".".join(path)
 
 
@@ -230,7 +230,7 @@ def test_misspelt_and_unknown_settings(tmp_path):
         f"params.yaml: scales.{SCALE}.nll.bach: unknown setting; did you mean 'batch', which is missing?",
         *sorted(
             [
-                f"params.yaml: scales.{SCALE}.data.zebra: unknown setting; there are source, path, train_limit, test_limit, flip",
+                f"params.yaml: scales.{SCALE}.data.zebra: unknown setting; there are source, path, train_limit, test_limit, flip, per_batch, sha256_train, sha256_test",
                 f"params.yaml: scales.{SCALE}.pretrain.seeds: unknown setting; did you mean 'seed'?",
             ]
         ),

@@ -19,7 +19,9 @@ NonNegative = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False, strict
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
 Beta = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+Precision = Literal["fp32", "tf32", "bf16"]
 Variance = Literal["large", "small", "analytic", "learned"]
 Arm = Literal["simple", "vlb", "tbc"]
 Problem = Literal["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
@@ -56,6 +58,13 @@ class Data(Block):
     train_limit: Count | None = Field(description="use only the first N training images; null = all")
     test_limit: Count | None = Field(description="use only the first N test images; null = all")
     flip: Switch = Field(description="random horizontal flips in training")
+    per_batch: Count | None = Field(
+        description="for `cifar10`: only the first N images of each of its six batches; null = all"
+    )
+    sha256_train: Sha256 | None = Field(
+        description="of the training pixels [N, C, H, W]; null = whatever they are"
+    )
+    sha256_test: Sha256 | None = Field(description="of the test pixels")
 
     @rule("path", "source")
     def archives_have_a_path(path, source):
@@ -121,7 +130,6 @@ class Pretrain(Block):
     stop: Count = Field(description="the baseline's last step")
     batch: Count
     optimizer: Optimizer
-    save_every_minutes: Positive = Field(description="how much work an interruption may cost")
 
     @rule("checkpoints")
     def steps_rise(checkpoints):
@@ -199,6 +207,37 @@ class Finetune(Block):
 class Nll(Block):
     seed: Index
     batch: Count = Field(description="states evaluated at once")
+    estimator: Literal["full", "stratified"] = Field(
+        description="the sum over every t, or an unbiased one over few t an image"
+    )
+    evaluations: Several = Field(description="network evaluations an image, on average, of `stratified`")
+
+
+class Quality(Block):
+    """Numbers about samples, beside the likelihood."""
+
+    seed: Index
+    samples: Several = Field(description="samples drawn from each model, compared with as many test images")
+    projections: Count = Field(description="random directions of the sliced Wasserstein distance")
+    inception: str | None = Field(
+        description="file of torch-fidelity's Inception weights, for FID and IS; null = not measured"
+    )
+
+
+class Engine(Block):
+    """How the network is computed: what is fastest on the hardware, and how exactly."""
+
+    precision: Precision = Field(
+        description="of the network in training: bf16 is autocast, weights and losses stay fp32"
+    )
+    evaluation: Precision = Field(description="the same for NLL, variances and samples")
+    channels_last: Switch = Field(description="memory layout of images and weights")
+    compile: Literal["none", "regional", "full"] = Field(
+        description="torch.compile of each block, of the whole network, or not; on a GPU only"
+    )
+    cuda_graphs: Switch = Field(description="replay compiled regions as CUDA graphs")
+    deterministic: Switch = Field(description="bit-equal resumption on a GPU too, at some cost")
+    save_every_minutes: Positive = Field(description="how much work an interruption may cost")
 
 
 class Trajectories(Block):
@@ -279,6 +318,7 @@ class Scale(Block):
     accelerator: Literal["cpu", "gpu"] = Field(
         description="`gpu`: refuse to start where there is none, unless --allow-cpu"
     )
+    engine: Engine
     data: Data
     network: Network
     diffusion: Diffusion
@@ -286,6 +326,7 @@ class Scale(Block):
     finetune: Finetune
     nll: Nll
     trajectories: Trajectories
+    quality: Quality
     planar: Planar
 
     @rule("trajectories.checkpoint", "pretrain.checkpoints")
@@ -308,6 +349,11 @@ class Scale(Block):
     @rule("finetune.consistency.chain_steps", "finetune.consistency.chain", "diffusion.timesteps")
     def chain_fits(chain_steps, chain, timesteps):
         return fits(chain_steps, chain, timesteps)
+
+    @rule("nll.evaluations", "nll.estimator", "diffusion.timesteps")
+    def evaluations_fit(evaluations, estimator, timesteps):
+        if estimator == "stratified" and evaluations > timesteps:
+            return f"must be at most diffusion.timesteps, {timesteps}"
 
 
 class Params(Block):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlegfn import graph
 from mlegfn.cli import complain, explain
-from mlegfn.errors import UserError
+from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
 from mlegfn.pipeline.snapshot import snapshot
 
 
@@ -74,6 +74,9 @@ def attempt(stage, scale_name, scale, key):
         return 0
     except UserError as error:
         return complain(error)
+    except Interrupted as error:
+        print(f"mlegfn: {error}", file=sys.stderr)
+        return TRY_AGAIN
     except Exception as error:
         if mendable := explain(error):
             return complain(mendable)

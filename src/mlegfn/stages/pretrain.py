@@ -30,6 +30,7 @@ def run(scale_name, scale, step):
     accumulate = pretrain_gradient(model, images, settings, scale.data.flip)
     named = scale.model_dump(
         include={
+            "engine": {"precision", "channels_last", "compile", "deterministic"},
             "network": ...,
             "diffusion": ...,
             "pretrain": {"seed", "batch", "optimizer"},
@@ -38,7 +39,7 @@ def run(scale_name, scale, step):
     )
     mark = fingerprint([step, named], [paths.data(scale_name) / "images.safetensors"], previous)
     scratch = Scratch(
-        paths.results(scale_name, "scratch", f"pretrain-{step}-{mark}"), settings.save_every_minutes
+        paths.results(scale_name, "scratch", f"pretrain-{step}-{mark}"), scale.engine.save_every_minutes
     )
     logs = []
     scratch.resume(state, logs)
