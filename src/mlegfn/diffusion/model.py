@@ -65,16 +65,14 @@ class DenoisingModel:
         key = (name, like.dtype, like.device)
         if key not in self._tables:
             if name == "time":
-                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times]).to(
-                    like.device
-                )
+                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times])
             elif name == "fixed":
-                table = self.log_variance.to(like.device, like.dtype)
+                table = self.log_variance.to(like.dtype)
             elif name == "large":
-                table = self.process.beta.clamp(min=1e-20).log().to(like.device, like.dtype)
+                table = self.process.beta.clamp(min=1e-20).log().to(like.dtype)
             else:
-                table = fixed_log_variance(self.process, name).to(like.device, like.dtype)
-            self._tables[key] = table
+                table = fixed_log_variance(self.process, name).to(like.dtype)
+            self._tables[key] = onto(like.device, table)
         return self._tables[key][t]
 
     def log_prior(self, x_T):
