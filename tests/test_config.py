@@ -177,6 +177,8 @@ def test_no_bytes_give_a_traceback(tmp_path, content):
         ("data.flip", "no", "expected true or false, got 'no'"),
         ("data.train_limit", 0, "expected an integer ≥ 1 or null, got 0"),
         ("data.path", "x.zip", "is for the source `archive`; put null"),
+        ("data.per_batch", 5, "is for the source `cifar10`; put null"),
+        ("data.sha256_test", "f" * 63, "expected text or null, got 'fff"),
         ("finetune.arms", [], "expected a list (at least one), each one of simple, vlb, tbc, got []"),
         ("finetune.arms", "tbc", "expected a list (at least one), each one of simple, vlb, tbc, got 'tbc'"),
         ("finetune.seeds", [0, 0], "names something twice"),
