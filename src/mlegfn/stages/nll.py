@@ -8,8 +8,10 @@ from mlegfn import paths
 from mlegfn.artifacts import write_json
 from mlegfn.data import load_images
 from mlegfn.diffusion.likelihood import bits_per_dim
+from mlegfn.diffusion.stratified import allocation, stratified_bits_per_dim
+from mlegfn.errors import UserError
 from mlegfn.stages.inputs import unit_images
-from mlegfn.training.checkpoint import read_model
+from mlegfn.training.checkpoint import process_of, read_model
 from mlegfn.training.device import device_of
 
 
@@ -17,6 +19,7 @@ def run(scale_name, scale, step, arm, seed=None):
     device = device_of(scale)
     data = load_images(paths.data(scale_name))
     images = unit_images(data.test_images, data.levels, device)
+    check(scale_name, scale, len(images))
     if arm == "baseline":
         run_name, folders = f"baseline-{step}", {0: paths.pretrained(scale_name, step)}
     else:
@@ -27,9 +30,10 @@ def run(scale_name, scale, step, arm, seed=None):
     points = []
     for finetune_step, folder in folders.items():
         model = read_model(folder, scale, device)
-        measured = bits_per_dim(model, images, scale.nll.seed, scale.nll.batch)
+        measured = measure(model, images, scale.nll, f"NLL of {run_name} at {step}+{finetune_step}")
         points.append({"step": step + finetune_step, "finetune_step": finetune_step, **summary(measured)})
-        print(f"{run_name} at {step}+{finetune_step}: {points[-1]['bits_per_dim']:.4f} bits/dim")
+        error = f" ± {measured.standard_error:.4f} from sampling t" if measured.standard_error else ""
+        print(f"{run_name} at {step}+{finetune_step}: {points[-1]['bits_per_dim']:.4f} bits/dim{error}")
     write_json(
         paths.results(scale_name, "metrics", "nll", f"{run_name}.json"),
         {
@@ -43,19 +47,45 @@ def run(scale_name, scale, step, arm, seed=None):
             "timesteps": scale.diffusion.timesteps,
             "decoder": scale.diffusion.decoder,
             "variance": scale.diffusion.variance,
-            "network_evaluations_per_image": scale.diffusion.timesteps,
+            "estimator": scale.nll.estimator,
+            "network_evaluations_per_image": measured.evaluations,
             "points": points,
         },
     )
 
 
+def check(scale_name, scale, images):
+    """A UserError, before anything is evaluated, if the estimator cannot do with so few evaluations."""
+    if scale.nll.estimator == "full":
+        return
+    try:
+        allocation(process_of(scale.diffusion), images, scale.nll.evaluations)
+    except ValueError as error:
+        raise UserError(f"params.yaml: scales.{scale_name}.nll.evaluations: {error}") from None
+
+
+def measure(model, images, settings, description):
+    """``BitsPerDim`` of one model by the estimator of ``settings`` (config.Nll)."""
+    if settings.estimator == "full":
+        return bits_per_dim(model, images, settings.seed, settings.batch, description=description)
+    return stratified_bits_per_dim(
+        model, images, settings.seed, settings.evaluations, settings.batch, description
+    )
+
+
 def summary(measured):
-    """One point's JSON fields from a ``BitsPerDim``."""
+    """One point's JSON fields from a ``BitsPerDim``.
+
+    ``standard_error`` is over images, what t were left out included; ``estimator_standard_error`` is of the
+    second part alone, against the full sum over t on these images.
+    """
     count = len(measured.per_image)
     return {
         "bits_per_dim": measured.per_image.mean().item(),
         "standard_error": measured.per_image.std().item() / count**0.5 if count > 1 else None,
+        "estimator_standard_error": measured.standard_error,
         "bits_per_dim_clipped": measured.per_image_clipped.mean().item(),
+        "estimator_standard_error_clipped": measured.standard_error_clipped,
         "per_image": measured.per_image.tolist(),
         "terms": measured.terms.tolist(),
     }
