@@ -43,11 +43,11 @@ def run_stages(folder, scale, calls, size=1):
     assert [ended(rank) for rank in ranks] == [0] * size
 
 
-# The stage nll joins when it knows of ranks.
 CALLS = [
     ("pretrain", {"step": 4}),
     ("finetune", {"step": 4, "arm": "tbc", "seed": 0}),
     ("finetune", {"step": 4, "arm": "vlb", "seed": 0}),
+    ("nll", {"step": 4, "arm": "tbc", "seed": 0}),
 ]
 
 
@@ -115,6 +115,18 @@ def test_the_weights_and_likelihoods_are_those_of_one_process(folders, size):
     one, several = (metrics(folders[n], "nll", "4-tbc-0")["points"][-1] for n in (1, size))
     assert several["per_image"] == pytest.approx(one["per_image"], rel=1e-4)
     assert several["terms"] == pytest.approx(one["terms"], rel=1e-4, abs=1e-6)
+
+
+def test_the_sampled_likelihood_does_not_depend_on_ranks_either(folders, tmp_path):
+    found = {}
+    for size in (1, 2):
+        shutil.copytree(folders[1], tmp_path / str(size))
+        run_stages(tmp_path / str(size), smoke(estimator="stratified"), [CALLS[-1]], size)
+        found[size] = metrics(tmp_path / str(size), "nll", "4-tbc-0")
+    assert found[1]["network_evaluations_per_image"] == found[2]["network_evaluations_per_image"] < 8
+    for one, two in zip(found[1]["points"], found[2]["points"], strict=True):
+        assert two["per_image"] == pytest.approx(one["per_image"], rel=1e-5)
+        assert two["estimator_standard_error"] == pytest.approx(one["estimator_standard_error"], rel=1e-4)
 
 
 def test_only_dropout_knows_the_number_of_ranks(images, tmp_path):

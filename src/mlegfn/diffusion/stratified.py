@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from mlegfn.diffusion.likelihood import BitsPerDim, check_images, noise_of_one, prior_term, progress
-from mlegfn.randomness import generator
+from mlegfn.randomness import generator, onto
 
 __all__ = [
     "Design",
@@ -140,9 +140,9 @@ def sampled_terms(model, x0, design, seed=0, batch=512, first_index=0, threads=N
         start = 0
         for noise in _noise(x0, image, step, T, (seed, "nll"), batch, threads):
             rows = slice(start, start + len(noise))
-            x = x0[(image[rows] - first_index).to(x0.device)]
-            t = (step[rows] + 1).to(x0.device)
-            x_t = model.process.noise(x, t, noise.to(x0.device, x0.dtype))
+            x = x0[onto(x0.device, image[rows] - first_index)]
+            t = onto(x0.device, step[rows] + 1)
+            x_t = model.process.noise(x, t, onto(x0.device, noise.to(x0.dtype)))
             prediction = model.predict(x_t, t)
             values.append(model.bound_terms(x, x_t, t, prediction).double())
             clipped.append(model.bound_terms(x, x_t, t, prediction, clip=True).double())

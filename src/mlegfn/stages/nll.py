@@ -4,13 +4,16 @@ In:  data/<scale>, a baseline checkpoint or every point of one fine-tune
 Out: results/<scale>/metrics/nll/<run>.json, run = baseline-<step> or <step>-<arm>-<seed>
 """
 
+import torch
+
 from mlegfn import paths
 from mlegfn.artifacts import write_json
 from mlegfn.data import load_images
-from mlegfn.diffusion.likelihood import bits_per_dim
-from mlegfn.diffusion.stratified import allocation, stratified_bits_per_dim
+from mlegfn.diffusion.likelihood import bound_table, reduce_table
+from mlegfn.diffusion.stratified import allocation, design, join, reduce_terms, sampled_terms
 from mlegfn.errors import UserError
 from mlegfn.stages.inputs import unit_images
+from mlegfn.training import distributed
 from mlegfn.training.checkpoint import process_of, read_model
 from mlegfn.training.device import device_of
 
@@ -32,26 +35,28 @@ def run(scale_name, scale, step, arm, seed=None):
         model = read_model(folder, scale, device)
         measured = measure(model, images, scale.nll, f"NLL of {run_name} at {step}+{finetune_step}")
         points.append({"step": step + finetune_step, "finetune_step": finetune_step, **summary(measured)})
+        if not distributed.is_first():
+            continue
         error = f" ± {measured.standard_error:.4f} from sampling t" if measured.standard_error else ""
         print(f"{run_name} at {step}+{finetune_step}: {points[-1]['bits_per_dim']:.4f} bits/dim{error}")
-    write_json(
-        paths.results(scale_name, "metrics", "nll", f"{run_name}.json"),
-        {
-            "scale": scale_name,
-            "checkpoint": step,
-            "arm": arm,
-            "seed": seed,
-            "levels": data.levels,
-            "dims": images[0].numel(),
-            "images": len(images),
-            "timesteps": scale.diffusion.timesteps,
-            "decoder": scale.diffusion.decoder,
-            "variance": scale.diffusion.variance,
-            "estimator": scale.nll.estimator,
-            "network_evaluations_per_image": measured.evaluations,
-            "points": points,
-        },
-    )
+    record = {
+        "scale": scale_name,
+        "checkpoint": step,
+        "arm": arm,
+        "seed": seed,
+        "levels": data.levels,
+        "dims": images[0].numel(),
+        "images": len(images),
+        "timesteps": scale.diffusion.timesteps,
+        "decoder": scale.diffusion.decoder,
+        "variance": scale.diffusion.variance,
+        "estimator": scale.nll.estimator,
+        "network_evaluations_per_image": measured.evaluations,
+        "points": points,
+    }
+    if distributed.is_first():
+        write_json(paths.results(scale_name, "metrics", "nll", f"{run_name}.json"), record)
+    distributed.wait()  # a rank that left would take the others' connection along
 
 
 def check(scale_name, scale, images):
@@ -65,12 +70,18 @@ def check(scale_name, scale, images):
 
 
 def measure(model, images, settings, description):
-    """``BitsPerDim`` of one model by the estimator of ``settings`` (config.Nll)."""
+    """``BitsPerDim`` of one model by the estimator of ``settings`` (config.Nll), each rank doing its images.
+
+    Every rank has to ask, and there have to be as many images as ranks.
+    """
+    mine, dims = distributed.share(len(images)), images[0].numel()
+    own, options = images[mine], {"first_index": mine.start, "description": description}
     if settings.estimator == "full":
-        return bits_per_dim(model, images, settings.seed, settings.batch, description=description)
-    return stratified_bits_per_dim(
-        model, images, settings.seed, settings.evaluations, settings.batch, description
-    )
+        part = bound_table(model, own, settings.seed, settings.batch, **options)
+        return reduce_table(*(torch.cat(tables, 1) for tables in zip(*distributed.gather(part))), dims)
+    plan = design(model.process, len(images), settings.evaluations, settings.seed)
+    part = sampled_terms(model, own, plan, settings.seed, settings.batch, **options)
+    return reduce_terms(plan, join(distributed.gather(part)), dims)
 
 
 def summary(measured):
