@@ -35,6 +35,7 @@ class DenoisingModel:
         self.log_variance, self.levels, self.decoder = log_variance, levels, decoder
         self.timesteps = process.timesteps
         self._tables = {}
+        self.every_row = False  # what a GPU does in ``_where_first``, wherever it is
 
     def with_process(self, process, log_variance):
         """The same network on another chain (``respaced``), with that chain's variances."""
@@ -102,7 +103,7 @@ class DenoisingModel:
         Looking which rows these are makes the host wait for a GPU, so there ``function`` does all of them; those
         of the others are moved to x_0 itself first, where it is finite, or they would spoil the gradient.
         """
-        if x0.is_cuda:
+        if x0.is_cuda or self.every_row:
             first = t == 1
             mean = torch.where(_columns(first, x0), mean, x0)
             return torch.where(first, function(x0, mean, log_variance), values)
