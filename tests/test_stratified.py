@@ -1,11 +1,14 @@
 """The stratified NLL: exact where nothing is left out, unbiased where much is, and honest about its error."""
 
+import json
 import math
 
 import pytest
+import synthetic_metrics
 import torch
 from exact import Counting, exact_gaussian, linear_process
 
+from mlegfn import config
 from mlegfn.diffusion.likelihood import bits_per_dim, bound_table, reduce_table
 from mlegfn.diffusion.stratified import (
     Terms,
@@ -18,6 +21,10 @@ from mlegfn.diffusion.stratified import (
     spread_guess,
     stratified_bits_per_dim,
 )
+from mlegfn.errors import UserError
+from mlegfn.report import tables
+from mlegfn.report.metrics import Metrics
+from mlegfn.stages import nll as stage
 from mlegfn.training.randomness import generator
 
 T, N, DIMS = 8, 30, 4
@@ -249,3 +256,52 @@ def test_a_design_of_something_else_is_refused():
         sampled_terms(pixel_model(), IMAGES[:2], plan, first_index=30)
     with pytest.raises(ValueError, match="50 steps and the model 8"):
         sampled_terms(pixel_model(), IMAGES, design(linear_process(50), N, 50))
+
+
+# ---------------------------------------------------------------- the stage and the tables
+
+
+def settings(estimator, evaluations=4):
+    """The scale `smoke`, whose T is 8 too, with another estimator."""
+    smoke = config.load(synthetic_metrics.PARAMS).scale("smoke")
+    update = {"estimator": estimator, "evaluations": evaluations}
+    return smoke.model_copy(update={"nll": smoke.nll.model_copy(update=update)})
+
+
+@pytest.mark.parametrize("estimator", ["full", "stratified"])
+def test_the_stage_uses_the_estimator_of_its_settings(estimator):
+    scale = settings(estimator)
+    stage.check("smoke", scale, N)
+    measured = stage.measure(pixel_model(), IMAGES, scale.nll, "NLL")
+    if estimator == "full":
+        want = bits_per_dim(pixel_model(), IMAGES)
+        assert measured.evaluations == T and stage.summary(measured)["estimator_standard_error"] == 0
+    else:
+        want = stratified_bits_per_dim(pixel_model(), IMAGES, 0, 4)
+        assert 0 < measured.standard_error == stage.summary(measured)["estimator_standard_error"]
+    assert stage.summary(measured)["per_image"] == want.per_image.tolist()
+
+
+def test_too_few_evaluations_are_a_users_error_before_anything_is_evaluated():
+    with pytest.raises(UserError, match=r"params.yaml: scales.smoke.nll.evaluations: .*ask for 2 or more"):
+        stage.check("smoke", settings("stratified", 1), N)
+
+
+def test_tables_say_which_estimator_made_a_number(tmp_path):
+    scale = synthetic_metrics.scale(checkpoints=(20, 40), stop=60, evaluate_at=(4, 8), problems=[])
+    assert "every t of every image" in tables.make(synthetic_metrics.write(scale, tmp_path))["nll.md"]
+    for path in (tmp_path / "digits" / "metrics" / "nll").iterdir():
+        value = json.loads(path.read_text())
+        points = [point | {"estimator_standard_error": 0.00123} for point in value["points"]]
+        new = {"estimator": "stratified", "network_evaluations_per_image": 12.04, "points": points}
+        path.write_text(json.dumps(value | new))
+    made = tables.make(Metrics("digits", scale, tmp_path))
+    for name in ("nll", "paired"):
+        assert "12.04 of the 50 t an image (`stratified`" in made[f"{name}.md"]
+        assert "at most 0.00123" in made[f"{name}.md"]
+        header, first = (line.split(",") for line in made[f"{name}.csv"].splitlines()[:2])
+        row = dict(zip(header, first))
+        assert row["estimator"] == "stratified" and float(row["standard_error_estimator"]) == 0.00123
+    path.write_text(json.dumps(value))  # one file by the other estimator
+    with pytest.raises(UserError, match="its estimator is"):
+        Metrics("digits", scale, tmp_path)
