@@ -71,7 +71,7 @@ def _external(add):
         each.set_defaults(lower="--batch")
         each.add_argument("path", metavar="PATH", help="a Diffusers DDPM folder, or owner/name of the hub")
         each.add_argument("--variance", choices=variances, help="default: what the folder says")
-        each.add_argument("--levels", type=_count, help="grey values of a pixel (default: the data's; 256)")
+        each.add_argument("--levels", type=_levels, help="grey values of a pixel (default: the data's; 256)")
         each.add_argument("--seed", type=_index, default=0)
         each.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         return each
@@ -137,18 +137,23 @@ def _index(text):
     return _number(text, int, 0)
 
 
+def _levels(text):
+    """Grey values that a byte can hold."""
+    return _number(text, int, 2, 256)
+
+
 def _positive(text):
     """A number above 0."""
     return _number(text, float, 5e-324)
 
 
-def _number(text, kind, least):
+def _number(text, kind, least, most=10**9):
     try:
-        if least <= (value := kind(text)) <= 10**9:
+        if least <= (value := kind(text)) <= most:
             return value
     except ValueError:
         pass
-    bounds = f"at least {least}" if kind is int else "above 0"
+    bounds = f"from {least} to {most}" if kind is int else "above 0"
     raise argparse.ArgumentTypeError(
         f"expected a {'whole ' if kind is int else ''}number, {bounds}, got {text!r}"
     )

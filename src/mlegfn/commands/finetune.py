@@ -59,7 +59,9 @@ def run(options):
         train(
             state, accumulate, settings.optimizer, settings.steps, description=f"fine-tuning, {options.arm}"
         )
-    except FloatingPointError as error:
+    except (FloatingPointError, ValueError) as error:  # which of the two depends on where it shows first
+        if "finite" not in str(error):
+            raise
         raise UserError(f"{options.path}: {error} (--lr, now {settings.optimizer.lr:g})") from None
     weights = state.ema_weights()
     external.network.load_state_dict(weights)

@@ -20,7 +20,8 @@ def write(path, external, weights, dataset, errors, story):
     """
     import diffusers
 
-    network = diffusers.UNet2DModel.from_config(external.network.config)
+    config = {k: v for k, v in external.network.config.items() if k != "_name_or_path"}  # where it was read
+    network = diffusers.UNet2DModel.from_config(config)
     network.load_state_dict(weights)
     with atomic_directory(path) as folder:
         network.save_pretrained(folder / "unet")
