@@ -246,6 +246,25 @@ def test_the_line_says_how_it_was_measured(stock, archive, capsys):
     assert "variance small by --variance, tanh decoder of 256 levels" in line
 
 
+def test_long_chains_are_sampled_short_ones_summed(tmp_path, monkeypatch, capsys):
+    """The default estimator; and the two agree within five standard errors of the sampling alone."""
+    pytest.importorskip("mlegfn.diffusion.stratified")
+    folder = save(tmp_path / "long", DDPMScheduler(num_train_timesteps=200, beta_end=0.1))
+    options = ["--images", "digits", "--limit", 24]
+    sampled = nll(folder, tmp_path / "a.json", *options, "--evaluations", 40)
+    summed = nll(folder, tmp_path / "b.json", *options, "--estimator", "full")
+    assert (sampled["estimator"], summed["estimator"]) == ("stratified", "full")
+    assert sampled["network_evaluations_per_image"] <= 40 and summed["estimator_standard_error"] == 0
+    error = sampled["estimator_standard_error"]
+    assert 0 < error < sampled["standard_error"]
+    assert abs(sampled["bits_per_dim"] - summed["bits_per_dim"]) < 5 * error
+    few = nll(folder, tmp_path / "c.json", "--images", "digits", "--limit", 2, "--evaluations", 40)
+    assert few["estimator"] == "full"  # too few images to sample from
+    capsys.readouterr()
+    assert run("nll", folder, *options, "--evaluations", 3, "--estimator", "stratified") == 2
+    assert "--evaluations 3" in last_error(capsys)
+
+
 def test_analytic_variances_are_the_best_for_the_images_they_are_estimated_on(stock, tmp_path):
     """The mean bound over training images: below that of β_t and β̃_t, which an untrained network makes
     far from optimal. And the errors are ``epsilon_errors``, in groups of images."""

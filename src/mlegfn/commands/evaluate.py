@@ -3,41 +3,50 @@
 import math
 from importlib.util import find_spec
 
-import torch
-from tqdm import tqdm
-
-from mlegfn.diffusion.likelihood import BitsPerDim, bits_per_dim
+from mlegfn.diffusion.likelihood import bits_per_dim
 from mlegfn.errors import UserError
 
 LONG = 200  # steps from which the stratified estimator is the default
 STRATIFIED = "mlegfn.diffusion.stratified"
 
 
-def estimator_of(name, timesteps):
-    """``full`` or ``stratified``; None: the latter for long chains, where the full sum takes T evaluations an image."""
-    if name is not None:
-        return name
-    return "stratified" if timesteps >= LONG and find_spec(STRATIFIED) else "full"
+def estimator_of(name, model, images, evaluations):
+    """``full`` or ``stratified``. None: the latter for long chains, where the full sum takes T evaluations an image,
+    if there are images enough for it.
+
+    :raises UserError: for a ``stratified`` that cannot be done
+    """
+    if name == "full" or (name is None and (model.timesteps < LONG or not find_spec(STRATIFIED))):
+        return "full"
+    if evaluations > model.timesteps:
+        raise UserError(
+            f"--evaluations {evaluations}: the chain has {model.timesteps} steps; ask for at most as many, or for "
+            "--estimator full"
+        )
+    if not find_spec(STRATIFIED):
+        raise UserError("--estimator stratified: not in this version; use --estimator full")
+    from mlegfn.diffusion.stratified import allocation
+
+    try:
+        allocation(model.process, images, evaluations)
+    except ValueError as error:
+        if name is None:
+            return "full"
+        raise UserError(f"--evaluations {evaluations}: {error}, or for --estimator full") from None
+    return "stratified"
 
 
 def measure(model, x0, estimator="full", evaluations=100, seed=0, batch=512, path="the model"):
-    """``BitsPerDim`` of images x0 [N, C, H, W], with a progress bar.
+    """``BitsPerDim`` of images x0 [N, C, H, W].
 
-    :raises UserError: naming ``path`` if the numbers are not finite, or the estimator cannot do what is asked
+    :raises UserError: naming ``path`` if the numbers are not finite
     """
     if estimator == "stratified":
-        if evaluations > model.timesteps:
-            raise UserError(
-                f"--evaluations {evaluations}: the chain has {model.timesteps} steps; ask for at most as many, "
-                "or for --estimator full"
-            )
-        if not find_spec(STRATIFIED):
-            raise UserError("--estimator stratified: not in this version; use --estimator full")
         from mlegfn.diffusion.stratified import stratified_bits_per_dim
 
         measured = stratified_bits_per_dim(model, x0, seed=seed, evaluations=evaluations, batch=batch)
     else:
-        measured = _full(model, x0, seed, batch)
+        measured = bits_per_dim(model, x0, seed, batch)
     if not measured.per_image.isfinite().all():
         raise UserError(
             f"{path}: its bits/dim are not finite; its weights hold values that are not, or the variance is of "
@@ -46,24 +55,11 @@ def measure(model, x0, estimator="full", evaluations=100, seed=0, batch=512, pat
     return measured
 
 
-def _full(model, x0, seed, batch):
-    """``bits_per_dim`` group by group, in the groups that it forms itself: the same numbers, bit for bit."""
-    group, parts = max(1, batch // model.timesteps), []
-    with tqdm(total=len(x0), desc="bits/dim", unit="image", mininterval=1.0) as bar:
-        for start in range(0, len(x0), group):
-            part = x0[start : start + group]
-            parts.append((len(part), bits_per_dim(model, part, seed, batch, first_index=start)))
-            bar.update(len(part))
-    return BitsPerDim(
-        torch.cat([each.per_image for _, each in parts]),
-        torch.cat([each.per_image_clipped for _, each in parts]),
-        sum(count * each.terms for count, each in parts) / len(x0),
-        model.timesteps,
-    )
-
-
 def mean_and_error(values):
-    """Mean and standard error of per-image values [N]; None for the error of a single image."""
+    """Mean of per-image values [N] and its standard error as an estimate for all such images; None for one image.
+
+    With ``stratified`` the values spread by the sampling of t as well, so the error covers it.
+    """
     error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
     return values.mean().item(), error
 

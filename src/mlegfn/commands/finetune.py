@@ -30,8 +30,8 @@ def run(options):
         if shown is None:
             return
         model = external.model(images.levels)
-        estimator = estimator_of(None, model.timesteps)
-        measured = measure(model, shown, estimator, min(100, model.timesteps), path=options.path)
+        estimator = estimator_of(None, model, len(shown), 100)
+        measured = measure(model, shown, estimator, path=options.path)
         print(
             f"{when}: {said(measured.per_image)} bits/dim, clipped {said(measured.per_image_clipped)} "
             f"({len(shown)} test images of {images.label}, {estimator}, variance {external.variance}, "

@@ -17,11 +17,11 @@ def run(options):
             external, images, options.variance_images, images.levels, device, options.batch
         )
     model = external.model(images.levels)
-    estimator = estimator_of(options.estimator, model.timesteps)
+    estimator = estimator_of(options.estimator, model, len(x0), options.evaluations)
     measured = measure(model, x0, estimator, options.evaluations, options.seed, options.batch, options.path)
     print(
         f"{options.path}: {said(measured.per_image)} bits/dim, clipped {said(measured.per_image_clipped)} "
-        f"({len(x0)} test images of {images.label}, T = {model.timesteps}, {measured.evaluations} evaluations an "
+        f"({len(x0)} test images of {images.label}, T = {model.timesteps}, {measured.evaluations:g} evaluations an "
         f"image, {estimator}; variance {external.variance} by {external.source}, {external.decoder} decoder of "
         f"{images.levels} levels)"
     )
@@ -39,6 +39,7 @@ def record(options, external, images, estimator, measured):
         "standard_error": error,
         "bits_per_dim_clipped": clipped,
         "standard_error_clipped": clipped_error,
+        "estimator_standard_error": getattr(measured, "standard_error", 0.0),  # of the mean over these images
         "images": len(measured.per_image),
         "dataset": images.record,
         "timesteps": external.scheduler.process.timesteps,
