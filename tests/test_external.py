@@ -589,6 +589,20 @@ def test_what_is_no_users_mistake_keeps_its_traceback(stock, monkeypatch):
         run("nll", stock, "--images", "digits")
 
 
+def test_weights_in_several_files(stock, tmp_path, capsys):
+    folder = shutil.copytree(stock, tmp_path / "sharded")
+    shutil.rmtree(folder / "unet")
+    whole = read(stock).network
+    whole.save_pretrained(folder / "unet", max_shard_size="10KB")
+    shards = sorted((folder / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    for p, q in zip(whole.parameters(), read(folder).network.parameters(), strict=True):
+        assert torch.equal(p, q)
+    shards[1].unlink()
+    assert run("nll", folder, "--images", "digits") == 2
+    assert shards[1].name in last_error(capsys)
+
+
 # ---------------------------------------------------------------- the hub
 
 
