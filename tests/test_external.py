@@ -509,6 +509,13 @@ def test_a_broken_folder_is_one_line(stock, tmp_path, capsys, change, said):
         assert said in line and "broken" in line
 
 
+def test_analytic_variances_of_broken_weights(stock, tmp_path, capsys):
+    folder = shutil.copytree(stock, tmp_path / "broken")
+    not_a_number(folder)
+    assert run("nll", folder, "--images", "digits", "--limit", 1, "--variance", "analytic") == 2
+    assert "finite" in (line := last_error(capsys)) and "broken/unet" in line
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [

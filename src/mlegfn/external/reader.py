@@ -54,7 +54,8 @@ class External:
         try:
             table = log_variance_of(process, self.variance, errors)
         except (ValueError, IndexError) as error:
-            raise UserError(f"{self.layout.ours}: epsilon_errors: {error}; fetch the folder anew") from None
+            file = self.layout.ours if self.source == "mlegfn.json" else self.layout.unet
+            raise UserError(f"{file}: epsilon_errors: {error}; fetch the folder anew") from None
         function = epsilon_function(self.network, process, self.scheduler.prediction, table is None, clip)
         return DenoisingModel(function, process, table, levels, self.decoder)
 
