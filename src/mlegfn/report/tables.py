@@ -255,7 +255,9 @@ QUALITY = {
     "SWD, patches": _spread("swd_patches"),
     "÷ floor ": _get("swd_patches_over_floor", lambda v: number(v, 2)),
     "FID": _get("fid", lambda v: number(v, 2) or "not measured"),
-    "Inception Score": lambda row: _spread("inception_score", 2)(row) or "not measured",
+    "Inception Score": lambda row: (
+        "not measured" if pandas.isna(row["inception_score"]) else _spread("inception_score", 2)(row)
+    ),
 }
 
 
