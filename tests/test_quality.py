@@ -266,6 +266,20 @@ def test_inception_score_of_certain_and_even_classes_is_their_number():
     assert inception.inception_score(torch.zeros(100, 5))["mean"] == pytest.approx(1)
 
 
+def test_doctor_says_whether_the_weights_are_there(tmp_path):
+    from mlegfn.pipeline.doctor import inception as examine
+
+    def scale(path):
+        quality = SMOKE.quality.model_copy(update={"inception": path})
+        return SMOKE.model_copy(update={"quality": quality})
+
+    assert examine("smoke", scale(None))[0] == "note"
+    with pytest.raises(UserError, match=r"w\.pth: not found.*scales\.smoke\.quality\.inception"):
+        examine("smoke", scale(str(tmp_path / "w.pth")))
+    (tmp_path / "w.pth").touch()
+    assert "w.pth" in examine("smoke", scale(str(tmp_path / "w.pth")))
+
+
 # --- stage and table ----------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ def examine(scale_name):
         ("disk", lambda: disk(scale)),
         ("gpu", lambda: gpu(scale)),
         ("data", lambda: data(scale_name, scale)),
+        ("fid", lambda: inception(scale_name, scale)),
         ("graph", lambda: graph.check(config.load()) or "graph.json follows from params.yaml"),
         ("remote", remote),
     ):
@@ -110,6 +111,18 @@ def data(scale_name, scale):
     if scale.data.source == "cifar10":
         return "note", "the stage fetch downloads CIFAR-10 (170 MB); it needs the network once"
     return f"the stage fetch makes it from {scale.data.path or scale.data.source}"
+
+
+def inception(scale_name, scale):
+    path = scale.quality.inception
+    if path is None:
+        return "note", "not measured: quality.inception names no file of torch-fidelity's Inception weights"
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}: not found; put torch-fidelity's Inception weights there or null at "
+            f"scales.{scale_name}.quality.inception"
+        )
+    return f"with the weights {path}; the stage quality verifies them"
 
 
 def remote():
