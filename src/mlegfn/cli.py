@@ -34,7 +34,7 @@ def parser():
     stage = add("stage", _stage, "run one stage (the engines call this)", scale="required")
     stage.add_argument("name", help="fetch, pretrain, finetune, …: see `mlegfn plan`")
     stage.add_argument("--step", type=int, help="checkpoint, in training steps")
-    stage.add_argument("--arm", help="simple, vlb, tbc; for nll also baseline")
+    stage.add_argument("--arm", help="simple, vlb, tbc; for nll and quality also baseline")
     stage.add_argument("--seed", type=int, help="fine-tuning seed")
     stage.add_argument("--problem", help="planar problem")
     stage.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")

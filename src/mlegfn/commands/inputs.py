@@ -63,9 +63,9 @@ def mean_errors(external, images, count, levels, device, batch):
     x0 = first_images(images, "train", min(count, len(images.train_images)), device)
     model, total = external.model(levels), 0.0
     for start in tqdm(range(0, len(x0), GROUP), desc="analytic variances", unit="group", leave=False):
-        part = x0[start : start + GROUP]
-        key = 0 if start == 0 else f"0/{start}"  # the first images' noise is that of the pipeline
-        total = total + len(part) * epsilon_errors(model, part, key, batch)
+        # The noise of an image is a function of its number: the same as in the pipeline.
+        part = epsilon_errors(model, x0[start : start + GROUP], batch=batch, first_index=start)
+        total = total + part.sum(1)
     return (total / len(x0)).tolist()
 
 
