@@ -74,6 +74,9 @@ def _external(add):
         each.add_argument("--levels", type=_levels, help="grey values of a pixel (default: the data's; 256)")
         each.add_argument("--seed", type=_index, default=0)
         each.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+        each.add_argument(
+            "--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of the network"
+        )
         return each
 
     nll = command("nll", "print the bits/dim of any Diffusers DDPM checkpoint")

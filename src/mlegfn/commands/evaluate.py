@@ -1,13 +1,12 @@
 """Bits/dim of a model with its standard error, by either estimator."""
 
 import math
-from importlib.util import find_spec
 
 from mlegfn.diffusion.likelihood import bits_per_dim
+from mlegfn.diffusion.stratified import allocation, stratified_bits_per_dim
 from mlegfn.errors import UserError
 
 LONG = 200  # steps from which the stratified estimator is the default
-STRATIFIED = "mlegfn.diffusion.stratified"
 
 
 def estimator_of(name, model, images, evaluations):
@@ -16,17 +15,13 @@ def estimator_of(name, model, images, evaluations):
 
     :raises UserError: for a ``stratified`` that cannot be done
     """
-    if name == "full" or (name is None and (model.timesteps < LONG or not find_spec(STRATIFIED))):
+    if name == "full" or (name is None and model.timesteps < LONG):
         return "full"
     if evaluations > model.timesteps:
         raise UserError(
             f"--evaluations {evaluations}: the chain has {model.timesteps} steps; ask for at most as many, or for "
             "--estimator full"
         )
-    if not find_spec(STRATIFIED):
-        raise UserError("--estimator stratified: not in this version; use --estimator full")
-    from mlegfn.diffusion.stratified import allocation
-
     try:
         allocation(model.process, images, evaluations)
     except ValueError as error:
@@ -42,8 +37,6 @@ def measure(model, x0, estimator="full", evaluations=100, seed=0, batch=512, pat
     :raises UserError: naming ``path`` if the numbers are not finite
     """
     if estimator == "stratified":
-        from mlegfn.diffusion.stratified import stratified_bits_per_dim
-
         measured = stratified_bits_per_dim(model, x0, seed=seed, evaluations=evaluations, batch=batch)
     else:
         measured = bits_per_dim(model, x0, seed, batch)

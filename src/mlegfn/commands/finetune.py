@@ -15,7 +15,9 @@ def run(options):
     out = check_new_folder(options.out, "--out")
     scale = config.load().scale(options.scale)
     settings = settings_of(scale, options)
-    external = read(options.path, options.variance, device=device, levels=options.levels)
+    external = read(
+        options.path, options.variance, device=device, levels=options.levels, precision=options.precision
+    )
     check_chain(external, settings, options)
     images = images_of(options.images, external)
     x0 = first_images(images, "train", None, device)

@@ -9,7 +9,9 @@ from mlegfn.external import read
 def run(options):
     device = device_named(options.device)
     out = check_file(options.json, "--json") if options.json else None
-    external = read(options.path, options.variance, options.decoder, options.levels, device)
+    external = read(
+        options.path, options.variance, options.decoder, options.levels, device, options.precision
+    )
     images = images_of(options.images, external)
     x0 = first_images(images, "test", options.limit, device)
     if external.variance == "analytic" and external.errors is None:
@@ -39,7 +41,7 @@ def record(options, external, images, estimator, measured):
         "standard_error": error,
         "bits_per_dim_clipped": clipped,
         "standard_error_clipped": clipped_error,
-        "estimator_standard_error": getattr(measured, "standard_error", 0.0),  # of the mean over these images
+        "estimator_standard_error": measured.standard_error,  # of the mean over these images
         "images": len(measured.per_image),
         "dataset": images.record,
         "timesteps": external.scheduler.process.timesteps,
@@ -50,6 +52,7 @@ def record(options, external, images, estimator, measured):
         "variance_source": external.source,
         "epsilon_errors": external.errors if external.variance == "analytic" else None,
         "decoder": external.decoder,
+        "precision": options.precision,
         "prediction": external.scheduler.prediction,
         "per_image": measured.per_image.tolist(),
         "per_image_clipped": measured.per_image_clipped.tolist(),

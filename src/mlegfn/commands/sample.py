@@ -22,7 +22,9 @@ def run(options):
     device = device_named(options.device)
     out = check_file(options.out, "--out")
     arrays = check_file(options.npz, "--npz") if options.npz else None
-    external = read(options.path, options.variance, levels=options.levels, device=device)
+    external = read(
+        options.path, options.variance, levels=options.levels, device=device, precision=options.precision
+    )
     if external.variance == "analytic" and external.errors is None:
         raise UserError(
             f"{options.path}: its analytic variances were never estimated; `mlegfn finetune --variance analytic` "

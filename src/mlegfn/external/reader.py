@@ -1,6 +1,7 @@
 """Read a Diffusers DDPM folder, ours or another's, as the model that our likelihood and sampler want."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -9,8 +10,18 @@ from mlegfn.errors import UserError
 from mlegfn.external.layout import Layout, json_of, locate
 from mlegfn.external.scheduler import Scheduler, read_scheduler
 from mlegfn.training.checkpoint import log_variance_of
+from mlegfn.training.engine import fast_network
 
 __all__ = ["External", "read"]
+
+
+class Engine(NamedTuple):
+    """What ``training.engine.fast_network`` asks of settings; nothing is compiled or laid out anew here."""
+
+    precision: str
+    evaluation: str
+    channels_last: bool = False
+    cuda_graphs: bool = False
 
 
 @dataclass
@@ -32,6 +43,7 @@ class External:
     levels: int | None
     errors: list | None
     record: dict
+    precision: str = "fp32"
 
     @property
     def channels(self):
@@ -56,7 +68,9 @@ class External:
         except (ValueError, IndexError) as error:
             file = self.layout.ours if self.source == "mlegfn.json" else self.layout.unet
             raise UserError(f"{file}: epsilon_errors: {error}; fetch the folder anew") from None
-        function = epsilon_function(self.network, process, self.scheduler.prediction, table is None, clip)
+        engine = Engine(self.precision, self.precision)
+        network = fast_network(self.network, engine)
+        function = epsilon_function(network, process, self.scheduler.prediction, table is None, clip)
         return DenoisingModel(function, process, table, levels, self.decoder)
 
     def check_images(self, shape, levels, label):
@@ -74,9 +88,10 @@ class External:
             )
 
 
-def read(path, variance=None, decoder=None, levels=None, device="cpu"):
-    """The ``External`` of a Diffusers folder or hub id; the network in eval mode, float32, on ``device``.
+def read(path, variance=None, decoder=None, levels=None, device="cpu", precision="fp32"):
+    """The ``External`` of a Diffusers folder or hub id; the network in eval mode, weights float32, on ``device``.
 
+    ``precision``: what it computes in, ``fp32``, ``tf32`` or ``bf16`` (``training.engine``).
     ``variance``, ``decoder`` and ``levels`` go before what the folder says; without either, the decoder is
     ``exact``.
     :raises UserError: one line that says which file is at fault
@@ -124,6 +139,7 @@ def read(path, variance=None, decoder=None, levels=None, device="cpu"):
         levels=levels or trained_on,
         errors=errors,
         record=record,
+        precision=precision,
     )
 
 
@@ -136,7 +152,7 @@ def epsilon_function(network, process, prediction, learned, clip=None):
     """
 
     def function(x, time):
-        out = network(x, time, return_dict=False)[0]
+        out = network(x, time)
         eps, rest, t = out[:, : x.shape[1]], out[:, x.shape[1] :], time + 1
         if prediction == "v_prediction":
             eps = process.table("sqrt_alpha_bar", t, x) * eps + process.table("noise_std", t, x) * x
