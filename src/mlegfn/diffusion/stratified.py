@@ -88,9 +88,8 @@ def allocation(process, images, evaluations):
     wanted = round(images * evaluations)
     if wanted < images + least * (T - 1):
         raise ValueError(
-            f"{evaluations} evaluations an image are too few for {images} images: t = 1 is evaluated for all of them and "
-            f"every other of the {T} steps for {least} at least; "
-            f"ask for {math.ceil((images + least * (T - 1)) / images)} or more"
+            f"{evaluations} evaluations of each of {images} images are fewer than t = 1 of every image and each other "
+            f"of {T} steps of {least}: ask for {math.ceil((images + least * (T - 1)) / images)} or more"
         )
     guess = spread_guess(process)
     share = (1 - FLOOR) * guess / guess.mean() + FLOOR
