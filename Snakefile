@@ -18,7 +18,7 @@ PIPELINE = engine.ask_dvc(SCALE, freshness=workflow.is_main_process)
 SCHEDULED = PIPELINE.scheduled()
 FOLLOWERS = PIPELINE.followers()
 
-snakemake_dvc.adapt()
+snakemake_dvc.adapt(SCALE)
 if workflow.is_main_process:
     snakemake_dvc.ask()
     snakemake_dvc.limit_gpus(workflow)

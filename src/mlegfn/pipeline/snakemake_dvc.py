@@ -16,8 +16,8 @@ from mlegfn.training import slots
 ASKED = ".snakemake/asked-dvc"
 
 
-def adapt():
-    """Take five habits from this process's Snakemake that harm where DVC keeps the artifacts."""
+def adapt(scale):
+    """Take six habits from this process's Snakemake that harm where DVC keeps the artifacts."""
     from snakemake.dag import DAG
     from snakemake.jobs import Job
     from snakemake.persistence import PersistenceBase
@@ -35,6 +35,24 @@ def adapt():
     PersistenceBase.has_outdated_metadata = lambda *_: False
     # At SIGTERM it lets running jobs go on to their end, which may be hours away: they are to save and stop.
     _pass_on_sigterm()
+    # Its lock outlives a process that is killed. The kernel's does not, and says whether another run is alive.
+    claimed = PersistenceBase.locked
+    PersistenceBase.locked = property(lambda self: not _alone(scale) and claimed.fget(self))
+
+
+def _alone(scale):
+    """Whether no other Snakemake runs this scale in this checkout; holds the lock until the process ends."""
+    from filelock import FileLock, Timeout
+
+    lock = _LOCKS.setdefault(scale, FileLock(f".snakemake/{scale}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+_LOCKS = {}
 
 
 def _pass_on_sigterm():
