@@ -58,5 +58,5 @@ for stage in PIPELINE.stages.values():
             **resources_of_all,
         shell:
             # `exec`: a shell would die of the SIGTERM that the stage behind it is to answer.
-            "test {resources.attempt} = 1 || mlegfn retry-allowed {rule}; "
+            "test {resources.attempt} = 1 || mlegfn retry-allowed {rule} && "
             "exec mlegfn dvc --wait-for-lock repro --single-item {rule}"
