@@ -476,6 +476,15 @@ def test_what_may_be_tried_again(tmp_path, monkeypatch, log, allowed):
         retry.check("fetch@s-2")
 
 
+def test_how_an_earlier_run_ended_does_not_matter(tmp_path, monkeypatch):
+    """A node is lost before the stage has begun: its log still tells how last week's run failed."""
+    test_what_may_be_tried_again(tmp_path, monkeypatch, "\n=== 2026-01-01 x\n=== exit 2 after 1.0 s\n", False)
+    os.utime(tmp_path / "results/s-1/logs/fetch@s-1.log", (1e9, 1e9))
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / ".snakemake/asked-dvc").touch()
+    assert retry.check("fetch@s-1") == 0
+
+
 # The n-th attempt fails in the n-th way.
 FAILS = """
 attempt = len(list(Path().glob("attempt*.flag")))
