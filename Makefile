@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SCALE  ?= digits
 CORES  ?=
+RANKS  ?=
 BIN    := .venv/bin
 
 # Long runs, settings searches: started by name, not by `make bench`.
@@ -11,7 +12,8 @@ BENCHMARKS := $(filter-out benchmarks/machine.py benchmarks/recipe_search.py,$(w
 .PHONY: help install reproduce test restore record clean-scale lock bench
 
 help:
-	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts"
+	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
+	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
 	@echo "make test                                               every test, the scale smoke through both engines"
 	@echo "make restore                                            fetch the recorded artifacts from the DVC remote"
 	@echo "make record                                             push them there"
@@ -40,7 +42,8 @@ install: .venv/complete
 	@touch $@
 
 reproduce: .venv/complete
-	@$(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu)
+	@$(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
+	  $(if $(RANKS),--ranks "$(RANKS)")
 
 test: .venv/complete
 	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup

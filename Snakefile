@@ -18,9 +18,12 @@ PIPELINE = engine.ask_dvc(SCALE, freshness=workflow.is_main_process)
 SCHEDULED = PIPELINE.scheduled()
 FOLLOWERS = PIPELINE.followers()
 
-snakemake_dvc.adapt()
+snakemake_dvc.adapt(SCALE)
 if workflow.is_main_process:
     snakemake_dvc.ask()
+    snakemake_dvc.limit_gpus(workflow)
+else:
+    os.environ.pop("MLEGFN_WARM", None)  # a server outside a job's allocation would run its stage outside, too
 shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
@@ -38,6 +41,7 @@ rule all:
 
 
 for stage in PIPELINE.stages.values():
+    threads_of_all, resources_of_all = snakemake_dvc.resources(stage)
 
     rule:
         name:
@@ -47,8 +51,12 @@ for stage in PIPELINE.stages.values():
         output:
             [directory(o) if o in stage.directories else o for o in stage.outs],
         priority: FOLLOWERS[stage.name]
-        threads: stage.meta.get("threads", 1)
+        threads: threads_of_all
         resources:
-            **stage.meta.get("resources", {}),
+            # A text, so that Snakemake does not count it. Attempts: the profile's `retries`.
+            attempt=lambda wildcards, attempt: str(attempt),
+            **resources_of_all,
         shell:
-            "mlegfn dvc --wait-for-lock repro --single-item {rule}"
+            # `exec`: a shell would die of the SIGTERM that the stage behind it is to answer.
+            "test {resources.attempt} = 1 || mlegfn retry-allowed {rule} && "
+            "exec mlegfn dvc --wait-for-lock repro --single-item {rule}"

@@ -3,10 +3,13 @@
 A fork server imports torch once; each training is a fork of it, so that nothing of an earlier one is left.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -159,3 +162,48 @@ def finetune_stage(folder, scale, kill=None):
 
     Scratch.save = dying
     finetune.run("smoke", scale, 2, "tbc", 0)
+
+
+# Whole runs of a checkout, interrupted from outside.
+
+
+def tree(pid):
+    """A process and all that it has started, directly or not, parents first."""
+    found = [pid]
+    for process in found:
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, task.read_text().split())
+    return found
+
+
+def send(pids, signum):
+    """Send every process that is still there a signal."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def interrupted(checkout, command, signum, ready, whole=True, seconds=120):
+    """Run ``command`` in ``checkout``; once ``ready()`` holds, send ``signum`` to it, or to its whole tree.
+
+    Returns (exit code, what it printed). A run that ends before it is ready is an AssertionError.
+    In the middle of a segment: ``ready=lambda: any((checkout.root / "results/smoke/scratch").rglob("*"))``.
+    """
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=checkout.root,
+        env=checkout.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, f"{command} ended too early:\n{process.stdout.read()[-4000:]}"
+        assert time.monotonic() < deadline, f"{command} was never ready"
+        time.sleep(0.01)
+    send(tree(process.pid) if whole else [process.pid], signum)
+    said, _ = process.communicate(timeout=seconds)
+    return process.returncode, said

@@ -43,6 +43,10 @@ def run_here(arguments):
             time.sleep(60)
         except KeyboardInterrupt:
             return 130
+    if action == "save":
+        signal.signal(signal.SIGTERM, lambda *_: time.sleep(0.3) or os._exit(75))
+        print("ready", flush=True)
+        time.sleep(60)
     return 0
 """
 
@@ -128,6 +132,34 @@ def test_signals_reach_the_child(server, toy, signum, code):
     client.send_signal(signum)
     assert client.wait(20) == code
     wait_for(lambda: not alive(child) and not alive(grandchild))
+
+
+@pytest.mark.parametrize("asked", ["client", "server", "both"])
+def test_a_child_that_is_asked_to_stop_may_save(server, toy, asked):
+    """The server is part of the process tree that a scheduler signals, and must not kill what is saving."""
+    client = start(server, toy, "save")
+    assert client.stdout.readline() == "ready\n"
+    for process in {"client": [client], "server": [server], "both": [server, client]}[asked]:
+        process.send_signal(signal.SIGTERM)
+    assert client.wait(20) == 75
+    if asked == "client":
+        assert start(server, toy, "exit", "3").wait(20) == 3
+    else:
+        assert server.wait(20) == 0
+
+
+def test_a_child_that_does_not_stop_is_killed_after_the_grace_time(toy, tmp_path):
+    socket = tmp_path / "socket"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "MLEGFN_GRACE": "0.2"}
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(socket)], env=environment)
+    server.socket = socket
+    wait_for(socket.exists)
+    (toy / "cli.py").write_text(TOY.replace("time.sleep(0.3) or os._exit(75)", "None"))
+    client = start(server, toy, "save")
+    assert client.stdout.readline() == "ready\n"
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(20) == 0
+    assert client.wait(20) == 1
 
 
 def test_killed_client_takes_its_child_along(server, toy):

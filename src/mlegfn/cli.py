@@ -38,6 +38,7 @@ def parser():
     stage.add_argument("--seed", type=int, help="fine-tuning seed")
     stage.add_argument("--problem", help="planar problem")
     stage.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
+    stage.add_argument("--ranks", help="processes that share the work of pretrain, finetune and nll")
 
     graph = add("graph", _graph, "derive graph.yaml from params.yaml")
     graph.add_argument("--check", action="store_true", help="only say whether it is up to date")
@@ -49,6 +50,7 @@ def parser():
     reproduce = add("reproduce", _reproduce, "run what is stale, then show the results", scale="digits")
     reproduce.add_argument("--cores", type=int, help="stages at once (default: every core)")
     reproduce.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
+    reproduce.add_argument("--ranks", help="processes, and GPUs, of each training and NLL stage (default: 1)")
 
     _external(add)
 
@@ -58,6 +60,10 @@ def parser():
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
     warm.add_argument("socket")
+    retry = add(
+        "retry-allowed", _retry, "fail if another attempt at a stage makes no sense (profiles use this)"
+    )
+    retry.add_argument("stage", help="its name in DVC and Snakemake, as in pretrain@digits-300")
     add("dvc", None, "DVC's own command line, but quick with a long dvc.lock")
     return top
 
@@ -163,8 +169,17 @@ def _number(text, kind, least, most=10**9):
 
 
 def main(argv=None):
-    """Run one command; returns the exit code: 0, 1 (it failed), 2 (the user can mend it), 130 (Ctrl-C)."""
+    """Run one command; returns the exit code.
+
+    0: done, 1: it failed, 2: the user can mend it, 75: interrupted, run it again, 130: Ctrl-C, 143: SIGTERM.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
+    if "MLEGFN_LAUNCHER" in os.environ:  # a rank: see pipeline/ranks.py
+        import signal
+
+        from mlegfn import warm
+
+        warm.die_with_parent(signal.SIGKILL, int(os.environ["MLEGFN_LAUNCHER"]))
     if argv[:1] and argv[0] in ("stage", "dvc") and "MLEGFN_WARM" in os.environ:
         from mlegfn import warm
 
@@ -198,9 +213,9 @@ def run_here(argv):
         return 130
 
 
-def complain(error):
+def complain(error, who=""):
     """Print a UserError as the user should see it; returns the exit code."""
-    print(f"mlegfn: {error}", file=sys.stderr)
+    print(f"mlegfn: {who}{error}", file=sys.stderr)
     return 2
 
 
@@ -230,6 +245,8 @@ def _stage(options):
         os.environ.setdefault(name, "1")
     if options.allow_cpu:
         os.environ["MLEGFN_ALLOW_CPU"] = "1"
+    if options.ranks is not None:
+        os.environ["MLEGFN_RANKS"] = options.ranks
     from mlegfn.pipeline.stage import run
 
     key = {k: getattr(options, k) for k in ("step", "arm", "seed", "problem")}
@@ -265,7 +282,7 @@ def _doctor(options):
 def _reproduce(options):
     from mlegfn.pipeline.reproduce import reproduce
 
-    return reproduce(options.scale, options.cores, options.allow_cpu)
+    return reproduce(options.scale, options.cores, options.allow_cpu, options.ranks)
 
 
 def _command(options):
@@ -298,10 +315,13 @@ def _warm(options):
     return serve(options.socket)
 
 
+def _retry(options):
+    from mlegfn.pipeline.retry import check
+
+    return check(options.stage)
+
+
 def _dvc(arguments):
-    from dvc.cli import main as dvc
+    from mlegfn.pipeline import interruption
 
-    from mlegfn.pipeline import lockfile
-
-    lockfile.install()
-    return dvc(arguments)
+    return interruption.dvc(arguments)

@@ -21,6 +21,14 @@ STAGES = (
 )
 
 
+# Minutes after which a cluster may stop a stage; it saves first and is tried again (profiles/slurm), so that too
+# little costs a wait in the queue, and too much only makes the queue longer. A rule of thumb by kind, not measured.
+RUNTIME = {
+    "gpu": {"pretrain": 240, "finetune": 240, "nll": 120, "trajectories": 60, "quality": 60},
+    "cpu": {"pretrain": 480, "finetune": 480, "nll": 240, "trajectories": 60, "quality": 60},
+}
+
+
 def derive(params):
     """``{stage: {key: item}}`` for every scale of ``params``; keys and items as dvc.yaml uses them."""
     graph = {stage: {} for stage in STAGES}
@@ -31,20 +39,21 @@ def derive(params):
 
 def _add_scale(graph, name, scale):
     checkpoints = f"results/{name}/checkpoints"
-    device = (
+    common = (
         {"scale": name, "gpu": 1, "mem_mb": 16000}
         if scale.accelerator == "gpu"
         else {"scale": name, "gpu": 0, "mem_mb": 2000}
     )
+    device = {kind: {**common, "runtime": minutes} for kind, minutes in RUNTIME[scale.accelerator].items()}
 
     # DVC hashes the user's archive too; other sources need no file beside the code.
     graph["fetch"][name] = {"scale": name, "input": scale.data.path or "src/mlegfn/artifacts.py"}
 
     resume = f"data/{name}/dataset.json"
     for step in scale.pretrain.segments:
-        graph["pretrain"][f"{name}-{step}"] = {**device, "step": step, "resume": resume}
+        graph["pretrain"][f"{name}-{step}"] = {**device["pretrain"], "step": step, "resume": resume}
         resume = f"{checkpoints}/pretrain-{step}"
-        _add_nll(graph, device, f"baseline-{step}", resume, f"--step {step} --arm baseline")
+        _add_nll(graph, device["nll"], f"baseline-{step}", resume, f"--step {step} --arm baseline")
 
     for step in scale.pretrain.checkpoints:
         for arm in scale.finetune.arms:
@@ -54,7 +63,7 @@ def _add_scale(graph, name, scale):
             for seed in scale.finetune.seeds:
                 run = f"{step}-{arm}-{seed}"
                 graph["finetune"][f"{name}-{run}"] = {
-                    **device,
+                    **device["finetune"],
                     "step": step,
                     "arm": arm,
                     "seed": seed,
@@ -63,7 +72,7 @@ def _add_scale(graph, name, scale):
                 }
                 _add_nll(
                     graph,
-                    device,
+                    device["nll"],
                     run,
                     f"{checkpoints}/finetune-{run}",
                     f"--step {step} --arm {arm} --seed {seed}",
@@ -71,10 +80,10 @@ def _add_scale(graph, name, scale):
 
     shown = scale.trajectories
     graph["trajectories"][name] = {
-        **device,
+        **device["trajectories"],
         "model": f"{checkpoints}/finetune-{shown.checkpoint}-{shown.arm}-{shown.finetune_seed}",
     }
-    _add_quality(graph, device, scale)
+    _add_quality(graph, device["quality"], scale)
     for problem in scale.planar.problems:
         graph["planar"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
     for stage in ("figures", "tables", "verdict"):

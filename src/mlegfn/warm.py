@@ -4,6 +4,7 @@ Importing them takes 10 s and more, which a hundred stages would each pay. The s
 never this package's code, so a child runs the source as it is now. A request brings the client's arguments,
 working directory, environment, import path and its stdin, stdout and stderr; the answer is the exit status.
 Who dies takes the others along: the client its child, the server its children, the server's parent the server.
+Who is asked to end (SIGTERM) lets the children save first: see pipeline/interruption.py.
 """
 
 import array
@@ -18,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 
 LIBRARIES = (
@@ -72,8 +74,11 @@ def die_with_parent(signum, parent):
 
 
 def serve(path):
-    """Answer requests at the Unix socket ``path`` until SIGTERM or the death of the parent."""
-    parent = os.getppid()
+    """Answer requests at the Unix socket ``path`` until SIGTERM or the death of the parent.
+
+    Then no more, but the children that there are get SIGTERM and MLEGFN_GRACE seconds (60) to save.
+    """
+    parent, ending = os.getppid(), []
     die_with_parent(signal.SIGTERM, parent)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the clients, which pass it on
@@ -90,20 +95,20 @@ def serve(path):
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(alarm)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: ending.append(True))  # it wakes the loop below, too
         selector.register(listener, selectors.EVENT_READ)
         selector.register(wake, selectors.EVENT_READ)
         clients = {}  # child's process id → connection
         try:
-            while os.getppid() == parent:
-                for key, _ in selector.select(timeout=2):
-                    if key.fileobj is listener:
-                        accept(listener, selector, clients)
-                    elif key.fileobj == wake:
-                        with contextlib.suppress(BlockingIOError):
-                            os.read(wake, 4096)
-                    else:
-                        hear(key.fileobj, clients)
-                reap(selector, clients)
+            while os.getppid() == parent and not ending:
+                serve_once(selector, listener, wake, clients)
+            selector.unregister(listener)
+            listener.close()
+            for child in clients:
+                send(child, signal.SIGTERM)
+            last = time.monotonic() + seconds("MLEGFN_GRACE", 60.0)
+            while clients and time.monotonic() < last:
+                serve_once(selector, None, wake, clients, timeout=0.5)
         finally:
             for child in clients:
                 with contextlib.suppress(ProcessLookupError):
@@ -111,6 +116,27 @@ def serve(path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             os._exit(0)  # torch's own farewell takes a second and prints what it leaked
+
+
+def seconds(name, default):
+    """A number of seconds from the environment."""
+    try:
+        return float(os.environ[name])
+    except (KeyError, ValueError):
+        return default
+
+
+def serve_once(selector, listener, wake, clients, timeout=2.0):
+    """Wait for what comes first, a request, a client's signal or a child's end, and answer it."""
+    for key, _ in selector.select(timeout):
+        if key.fileobj is listener:
+            accept(listener, selector, clients)
+        elif key.fileobj == wake:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 4096)
+        else:
+            hear(key.fileobj, clients)
+    reap(selector, clients)
 
 
 def accept(listener, selector, clients):
@@ -138,15 +164,26 @@ def accept(listener, selector, clients):
 
 
 def hear(connection, clients):
-    """A client sends the numbers of the signals that it gets; its silence at the end means that it died."""
+    """A client sends the numbers of the signals that it gets; its silence at the end means that it died.
+
+    A signal is for the child, which passes it on to what it has started; death is for its whole group.
+    """
     try:
         signals = connection.recv(64)
     except OSError:
         signals = b""
     child = next(pid for pid, other in clients.items() if other is connection)
-    for signum in signals or [signal.SIGKILL]:
+    for signum in signals:
+        send(child, signum)
+    if not signals:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signum)
+            os.killpg(child, signal.SIGKILL)
+
+
+def send(child, signum):
+    """Send a child a signal, unless it has gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signum)
 
 
 def reap(selector, clients):

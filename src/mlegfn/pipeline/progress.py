@@ -41,8 +41,10 @@ class Progress:
     def hear(self, line):
         """Take in one line of Snakemake's output."""
         line = line.rstrip()
-        if (match := STARTED.match(line)) and match[1] in self.waiting:
-            self.waiting.remove(match[1])
+        if (match := STARTED.match(line)) and match[1] in [*self.waiting, *self.failed]:
+            for names in (self.waiting, self.failed):  # one that failed is tried again
+                if match[1] in names:
+                    names.remove(match[1])
             self.running[match[1]] = time.monotonic()
             self.show()
         elif (match := FINISHED.match(line)) and match[1] in self.running:

@@ -12,18 +12,22 @@ import time
 from pathlib import Path
 
 from mlegfn import config, graph
-from mlegfn.errors import UserError
+from mlegfn.errors import TRY_AGAIN, UserError
+from mlegfn.pipeline.interruption import asked_to_stop
 from mlegfn.pipeline.progress import Progress
+from mlegfn.pipeline.ranks import wanted as rank_count
 from mlegfn.pipeline.stage import log_path
+from mlegfn.pipeline import slots
 
 LOCK = ".mlegfn.lock"
 
 
-def reproduce(scale_name, cores=None, allow_cpu=False):
-    """Run the stale stages of ``scale_name`` on ``cores``; returns the exit code."""
+def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
+    """Run the stale stages of ``scale_name`` on ``cores``, trainings as ``ranks`` processes; the exit code."""
     params = config.load()
     scale = params.scale(scale_name)
-    gpus = visible_gpus(scale, allow_cpu)
+    ranks = rank_count(ranks)
+    gpus = visible_gpus(scale, allow_cpu, ranks)
     with only_one():
         if graph.write(params):
             print(f"{graph.GRAPH}: brought up to date with params.yaml")
@@ -31,7 +35,7 @@ def reproduce(scale_name, cores=None, allow_cpu=False):
 
         pipeline = engine.ask_dvc(scale_name)
         if pipeline.stale:
-            with warm_server(surroundings(allow_cpu)) as environment:
+            with warm_server(surroundings(allow_cpu, ranks)) as environment:
                 code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
             lockfile.sort()
             if code:
@@ -60,17 +64,28 @@ def only_one():
         lock.release()
 
 
-def visible_gpus(scale, allow_cpu):
-    """How many GPUs Snakemake may hand out; a GPU scale without one is a UserError unless ``allow_cpu``."""
-    if scale.accelerator != "gpu" or allow_cpu:
-        return 0
-    import torch
+def visible_gpus(scale, allow_cpu, ranks=1):
+    """How many GPUs Snakemake may hand out, None for no limit; fewer than ``ranks`` are a UserError.
 
-    if count := torch.cuda.device_count():
-        return count
-    raise UserError(
-        "this scale needs a GPU and torch finds none; `mlegfn doctor` says why, --allow-cpu runs it on the CPU (days)"
-    )
+    None at a scale that computes on the CPU, and where jobs share GPUs.
+    """
+    if scale.accelerator != "gpu" or allow_cpu:
+        return None
+    if "MLEGFN_GPUS" in os.environ:
+        count = len(slots.devices())
+    else:
+        import torch  # which may lack CUDA where the driver has devices
+
+        count = torch.cuda.device_count()
+    if not count:
+        raise UserError(
+            "this scale needs a GPU and torch finds none; `mlegfn doctor` says why, --allow-cpu runs it on the CPU (days)"
+        )
+    if ranks > count:
+        raise UserError(
+            f"RANKS={ranks}: only {count} GPU(s) are visible; lower it, or see CUDA_VISIBLE_DEVICES"
+        )
+    return None if slots.shared() else count
 
 
 def available_cores():
@@ -78,13 +93,14 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def surroundings(allow_cpu):
+def surroundings(allow_cpu, ranks=1):
     """The environment of Snakemake and of every stage."""
     tools = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     environment["OMP_NUM_THREADS"] = "1"
     if allow_cpu:
         environment["MLEGFN_ALLOW_CPU"] = "1"
+    environment["MLEGFN_RANKS"] = str(ranks)
     return environment
 
 
@@ -124,7 +140,7 @@ def run(scale_name, pipeline, cores, gpus, environment):
         f"{scale_name}: {len(scheduled)} of {len(pipeline.stages)} stages to run on {cores} core(s); log: {log}"
     )
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"scale={scale_name}"]
-    command += ["--nocolor", "--resources", f"gpu={gpus or cores}"]
+    command += ["--nocolor"] + (["--resources", f"gpu={gpus}"] if gpus else [])
     progress = Progress(scheduled, pipeline.order(), cores)
     with (
         open(log, "w", buffering=1) as file,
@@ -136,6 +152,7 @@ def run(scale_name, pipeline, cores, gpus, environment):
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            process_group=0,  # a terminal's Ctrl-C is for this process alone, which asks nicely
         ) as snakemake,
         passed_on_to(snakemake) as interrupted,
         progress,
@@ -151,25 +168,26 @@ def run(scale_name, pipeline, cores, gpus, environment):
 
 @contextlib.contextmanager
 def passed_on_to(process):
-    """Ctrl-C and SIGTERM go to ``process``, which ends its stages; yields the list of those received."""
-    received = []
+    """Ctrl-C and SIGTERM make ``process`` stop its stages, which save; yields the list of those received.
 
-    def pass_on(signum, _):
-        received.append(signum)
+    A second Ctrl-C kills all of them at once.
+    """
+
+    def pass_on(signum):
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM if len(received) > 1 else signum)
+            if signum == signal.SIGINT and received.count(signum) > 1:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.send_signal(signal.SIGTERM)
+        if len(received) == 1:
+            print("mlegfn: asked to stop; trainings save their state first", file=sys.stderr)
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {signum: signal.signal(signum, pass_on) for signum in signals}
-    try:
+    with asked_to_stop(pass_on) as received:
         yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def explain(scale_name, failed, log):
-    """Say which stages failed and why; returns 2 if the user can mend it, else 1."""
+    """Say which stages failed and why; returns 2 if the user can mend it, 75 if running again does, else 1."""
     codes = []
     said = log.read_text(errors="replace").splitlines()
     for name in failed:
@@ -183,7 +201,7 @@ def explain(scale_name, failed, log):
         print(f"\nSnakemake failed. The end of {log}:\n", file=sys.stderr)
         print("\n".join(f"  {line}" for line in said[-20:]), file=sys.stderr)
     print("\nWhat was finished stays; the same command goes on from there.", file=sys.stderr)
-    return 2 if codes and set(codes) == {2} else 1
+    return codes[0] if codes and set(codes) in ({2}, {TRY_AGAIN}) else 1
 
 
 def last_attempt(path):

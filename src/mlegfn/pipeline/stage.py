@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import shlex
+import signal
 import sys
 import time
 import traceback
@@ -12,7 +13,9 @@ from pathlib import Path
 from mlegfn import graph
 from mlegfn.cli import complain, explain
 from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
+from mlegfn.pipeline import engine, ranks
 from mlegfn.pipeline.snapshot import snapshot
+from mlegfn.pipeline import slots
 
 
 def stage_name(stage, scale_name, key):
@@ -42,13 +45,15 @@ def run(stage, scale_name, key):
 
     log = log_path(scale_name, name)
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     with open(log, "a", buffering=1) as file, copied_to(file):
+        if ranks.launched() or ranks.label():  # the log's head and end are the launcher's, or rank 0's
+            return interruptible(attempt, stage, scale_name, params.scale(scale_name), key)
+        started = time.monotonic()
         file.write(
             f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(sys.argv)} (process {os.getpid()})\n"
         )
         told = snapshot(name, scale_name)
-        code = attempt(stage, scale_name, params.scale(scale_name), key)
+        code = interruptible(on_devices, stage, scale_name, params.scale(scale_name), key, name)
         if code == 0 and not unchanged(told, name, scale_name):
             code = complain(
                 UserError(
@@ -57,6 +62,46 @@ def run(stage, scale_name, key):
             )
         file.write(f"=== exit {code} after {time.monotonic() - started:.1f} s\n")
     return code
+
+
+def interruptible(function, *arguments):
+    """``function``'s exit code, or TRY_AGAIN if SIGTERM comes where nobody else hears it.
+
+    A training has a handler of its own and saves. Elsewhere there is nothing to save, but the log gets its last
+    line. SIGTERM may come several times: from the scheduler, and from each process above this one.
+    """
+    heard = []
+
+    def end(*_):
+        heard.append(True)
+        if len(heard) == 1:
+            sys.exit(TRY_AGAIN)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        code = function(*arguments)
+    except SystemExit as error:
+        if error.code != TRY_AGAIN:
+            raise
+        code = TRY_AGAIN
+    # Whoever says it once more may not keep the process from saying how it ended.
+    signal.signal(signal.SIGTERM, (lambda *_: None) if code == TRY_AGAIN else before)
+    return code
+
+
+def on_devices(stage, scale_name, scale, key, name):
+    """Call the stage, on GPUs that are its own where it needs some, as several ranks where that is wanted."""
+    needed = engine.read(scale_name).stages[name].meta.get("resources", {}).get("gpu", 0)
+    if os.environ.get("MLEGFN_ALLOW_CPU") == "1" or ranks.is_rank():
+        needed = 0  # a rank under torchrun sees the devices of all
+    try:
+        count = ranks.of(stage)
+        with slots.claim(needed * count) if needed else contextlib.nullcontext():
+            if count > 1:
+                return ranks.run(sys.argv[1:], count)
+            return attempt(stage, scale_name, scale, key)
+    except UserError as error:
+        return complain(error)
 
 
 def unchanged(told, name, scale_name):
@@ -73,13 +118,17 @@ def attempt(stage, scale_name, scale, key):
         importlib.import_module(f"mlegfn.stages.{stage}").run(scale_name, scale, **key)
         return 0
     except UserError as error:
-        return complain(error)
+        return complain(error, ranks.label())
     except Interrupted as error:
-        print(f"mlegfn: {error}", file=sys.stderr)
+        if not ranks.label():
+            print(f"mlegfn: {error}", file=sys.stderr)
         return TRY_AGAIN
+    except KeyboardInterrupt:
+        print("mlegfn: interrupted; what was finished stays", file=sys.stderr)
+        return 130
     except Exception as error:
         if mendable := explain(error):
-            return complain(mendable)
+            return complain(mendable, ranks.label())
         traceback.print_exc()
         return 1
 

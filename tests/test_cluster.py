@@ -1,0 +1,598 @@
+"""GPU slots, ranks, requests to stop, retries, SLURM: everything on machines that have none of it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import fake_slurm
+import killed
+import pytest
+from conftest import REPOSITORY, copy_repository
+
+from mlegfn import cli
+from mlegfn.errors import UserError
+from mlegfn.pipeline import engine, interruption, ranks, reproduce, retry, snakemake_dvc
+from mlegfn.pipeline.progress import Progress
+from mlegfn.pipeline import slots
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch, tmp_path):
+    """No GPU settings of the machine that runs the tests, and lock files of the test's own."""
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", *(n for n in os.environ if n.startswith("MLEGFN_"))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+# GPU slots
+
+JOB = """
+import os, sys
+from mlegfn.pipeline.slots import claim
+with claim(int(sys.argv[1])):
+    print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Start a job that takes ``count`` GPUs and keeps them until its stdin is closed."""
+    started = []
+
+    def start(count=1, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-c", JOB, str(count)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "MLEGFN_GPUS": "0,1", **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()
+
+
+def test_three_jobs_on_two_devices_never_share_one(job):
+    first, second = job(), job()
+    taken = [first.stdout.readline().strip(), second.stdout.readline().strip()]
+    assert sorted(taken) == ["0", "1"]
+    third = job()
+    assert "waiting for a GPU" in third.stderr.readline()
+    second.stdin.close()
+    assert third.stdout.readline().strip() == taken[1]
+    third.stdin.close()
+    assert third.wait(20) == 0 and third.stderr.read() == "", "one line is enough"
+
+
+def test_a_killed_job_frees_its_device(job):
+    first = job(MLEGFN_GPUS="a")
+    assert first.stdout.readline() == "a\n"
+    second = job(MLEGFN_GPUS="a")
+    assert "waiting" in second.stderr.readline()
+    first.kill()
+    assert second.stdout.readline() == "a\n"
+
+
+def test_several_jobs_may_share_a_device_if_told_so(job):
+    first = job(MLEGFN_GPUS="a", MLEGFN_SHARE_GPU="1")
+    assert first.stdout.readline() == "a\n"
+    assert job(MLEGFN_GPUS="a", MLEGFN_SHARE_GPU="1").stdout.readline() == "a\n"
+    other = job(MLEGFN_GPUS="a,b", MLEGFN_SHARE_GPU="1")
+    assert other.stdout.readline() == "b\n", "a free one comes first"
+
+
+def test_a_job_that_waits_for_two_devices_holds_none(job):
+    first = job()
+    taken = first.stdout.readline()
+    both = job(2)
+    assert "waiting for 2 GPUs" in both.stderr.readline()
+    single = job()
+    assert {taken, single.stdout.readline()} == {"0\n", "1\n"}
+    first.stdin.close()
+    single.stdin.close()
+    assert both.stdout.readline() == "0,1\n"
+
+
+LISTED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000-0000-0000-000000000000)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb2222-0000-0000-0000-000000000000)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cccc3333-0000-0000-0000-000000000000)
+  MIG 3g.20gb     Device  0: (UUID: MIG-dddd4444-0000-0000-0000-000000000000)
+  MIG 3g.20gb     Device  1: (UUID: MIG-eeee5555-0000-0000-0000-000000000000)
+"""
+
+
+@pytest.mark.parametrize(
+    "visible, tokens, keys",
+    [
+        (None, ["0", "1", "MIG-dddd", "MIG-eeee"], ["GPU-aaaa", "GPU-bbbb", "MIG-dddd", "MIG-eeee"]),
+        ("1,0", ["1", "0"], ["GPU-bbbb", "GPU-aaaa"]),
+        ("GPU-bbbb", ["1"], ["GPU-bbbb"]),
+        ("MIG-eeee5555-0000-0000-0000-000000000000", ["MIG-eeee"], ["MIG-eeee"]),
+        ("0,9,1", ["0"], ["GPU-aaaa"]),  # as CUDA: nothing after one that is not there
+        ("", [], []),
+        ("-1", [], []),
+    ],
+)
+def test_visible_devices_are_locked_by_uuid(monkeypatch, visible, tokens, keys):
+    """Two names of one device (an index here, a UUID there) must lead to one lock."""
+    monkeypatch.setattr(slots, "installed", lambda: slots.listed(LISTED))
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = slots.devices()
+    assert [d.token[:8] if "-" in d.token else d.token for d in found] == tokens
+    assert [d.key[:8] for d in found] == keys
+
+
+def test_without_a_driver_slurms_numbers_are_of_its_job(monkeypatch):
+    """SLURM may number the devices of each job from 0: the same number is another device in another job."""
+    monkeypatch.setattr(slots, "installed", list)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    alone = slots.devices()[0].key
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert slots.devices()[0].key != alone
+
+
+@pytest.mark.parametrize(
+    "named, count, said",
+    [
+        ("", 1, "names no GPU"),
+        (" , ", 1, "names no GPU"),
+        ("0,0", 1, "names a GPU twice"),
+        ("0,1", 3, "3 GPUs wanted, 2 visible"),
+        (None, 1, "none is visible"),
+    ],
+)
+def test_slots_that_cannot_be_had(monkeypatch, named, count, said):
+    monkeypatch.setattr(slots, "installed", list)
+    if named is not None:
+        monkeypatch.setenv("MLEGFN_GPUS", named)
+    with pytest.raises(UserError, match=said) as error, slots.claim(count):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_a_device_is_chosen_before_torch_is_imported():
+    code = "import sys, mlegfn.pipeline.stage, mlegfn.pipeline.slots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "src").returncode == 0
+
+
+# Ranks
+
+RANK = """
+import os, signal, sys, time
+rank = int(os.environ["RANK"])
+def stop(signum, _):
+    time.sleep(0.2)
+    os._exit(75)
+action = sys.argv[1].split(",")[rank]
+if action == "environment":
+    keys = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    with open(f"rank{rank}", "w") as file:
+        print(*(os.environ[key] for key in keys), file=file)
+elif action == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif action in ("hang", "save", "stubborn"):
+    if action != "hang":
+        signal.signal(signal.SIGTERM, stop if action == "save" else signal.SIG_IGN)
+    open(f"rank{rank}", "w").close()
+    time.sleep(60)
+else:
+    sys.exit(int(action))
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A package mlegfn whose command line does what a rank may do; the working directory is its own."""
+    package = tmp_path / "toy" / "mlegfn"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(RANK)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ranks, "LAST_WORDS_S", 0.3)
+    return tmp_path
+
+
+def test_every_rank_is_told_which_it_is(toy):
+    assert ranks.run(["environment,environment"], 2) == 0
+    first, second = ((toy / f"rank{rank}").read_text().split() for rank in (0, 1))
+    assert first[:4] == ["0", "0", "2", "127.0.0.1"] and second[:4] == ["1", "1", "2", "127.0.0.1"]
+    assert first[4] == second[4], "they meet at one port"
+
+
+@pytest.mark.parametrize(
+    "actions, code",
+    [
+        ("0,0", 0),
+        ("0,2", 2),
+        ("1,hang", 1),  # the other would wait for it for ever
+        ("75,75", 75),
+        ("75,0", 75),
+        ("kill,hang", 75),  # as a stage that died without a word: it may be tried again
+        ("75,1", 1),
+    ],
+)
+def test_one_exit_code_for_all_ranks(toy, monkeypatch, actions, code):
+    monkeypatch.setenv("MLEGFN_GRACE", "1")
+    assert ranks.run([actions], 2) == code
+
+
+@pytest.mark.parametrize("actions", ["save,save", "save,stubborn"])
+def test_a_request_to_stop_reaches_every_rank(toy, actions):
+    """The launcher waits for those that save, and kills one that does not end."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'src')!r}); from mlegfn.pipeline import ranks;"
+        f"sys.exit(ranks.run([{actions!r}], 2))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "MLEGFN_GRACE": "1"})
+    wait_for(lambda: (toy / "rank0").exists() and (toy / "rank1").exists())
+    processes = killed.tree(launcher.pid)
+    assert len(processes) == 3
+    launcher.terminate()
+    assert launcher.wait(20) == 75
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in processes)
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "1.5", "2 3"])
+def test_ranks_that_are_no_number(text, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert cli.main(["reproduce", "--scale", "smoke", "--ranks", text]) == 2
+    assert re.fullmatch(r"mlegfn: RANKS=.*\n", capsys.readouterr().err)
+
+
+def test_more_ranks_than_devices_are_refused(capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("MLEGFN_GPUS", "0,1")
+    assert cli.main(["reproduce", "--scale", "cifar10-hour", "--ranks", "3"]) == 2
+    assert re.fullmatch(r"mlegfn: RANKS=3: only 2 GPU.*\n", capsys.readouterr().err)
+
+
+def test_snakemake_counts_a_rank_as_a_gpu_or_as_a_thread(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("MLEGFN_RANKS", "2")
+    on_gpu, on_cpu = engine.read("cifar10-hour").stages, engine.read("smoke").stages
+
+    def threads_and_gpus(stage):
+        threads, resources = snakemake_dvc.resources(stage)
+        return threads, resources.get("gpu", 0)
+
+    assert threads_and_gpus(on_gpu["pretrain@cifar10-hour-2000"]) == (1, 2)
+    assert threads_and_gpus(on_gpu["trajectories@cifar10-hour"]) == (1, 1)
+    assert threads_and_gpus(on_cpu["pretrain@smoke-4"]) == (2, 0)
+    assert threads_and_gpus(on_cpu["figures@smoke"]) == (1, 0)
+    monkeypatch.setenv("MLEGFN_ALLOW_CPU", "1")
+    assert threads_and_gpus(on_gpu["nll@cifar10-hour-baseline-2000"]) == (2, 0)
+
+
+# Stages in a checkout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, warm_environment):
+    """The scales smoke and cifar10-hour; its stages are the tests' to replace."""
+    folder = tmp_path_factory.mktemp("cluster") / "checkout"
+    return copy_repository(folder, warm_environment, ["smoke", "cifar10-hour"])
+
+
+def stub(checkout, stage, body):
+    """Replace a stage; ``body``: what its run(scale_name, scale, **key) does."""
+    lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    head = "import os, signal, sys, time\nfrom pathlib import Path\nfrom mlegfn.errors import *\n\n"
+    (checkout.root / f"src/mlegfn/stages/{stage}.py").write_text(
+        f"{head}\ndef run(scale_name, scale, **key):\n{lines}\n"
+    )
+    for path in checkout.root.glob("*.flag"):
+        path.unlink()
+    for path in (checkout.root / "results").glob(f"*/logs/{stage}@*.log"):
+        path.unlink()
+
+
+def ends(checkout, name, scale="smoke"):
+    """The exit code in the log of every run of a stage, None where there is none."""
+    log = checkout.root / f"results/{scale}/logs/{name}.log"
+    parts = re.split(r"^=== 2\d\d\d-.*$", log.read_text(), flags=re.MULTILINE)[1:]
+    return [int(m[1]) if (m := re.search(r"^=== exit (\d+)", part, re.MULTILINE)) else None for part in parts]
+
+
+DATA = """
+for name in ("images.safetensors", "dataset.json"):
+    path = Path("data", scale_name, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(name)
+"""
+# A training: saves within 0.3 s after SIGTERM, which may come several times.
+SAVES = """
+asked = []
+before = signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+Path("started.flag").touch()
+while not asked:
+    time.sleep(0.02)
+time.sleep(0.3)
+Path("saved.flag").touch()
+signal.signal(signal.SIGTERM, before)
+raise Interrupted("the state is saved")
+"""
+
+
+def test_a_stage_runs_as_two_ranks_with_one_log(checkout):
+    stub(checkout, "pretrain", 'print("this is rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"])')
+    checkout.run("mlegfn", "stage", "pretrain", "--scale", "smoke", "--step", "4", "--ranks", "2")
+    assert ends(checkout, "pretrain@smoke-4") == [0]
+    log = (checkout.root / "results/smoke/logs/pretrain@smoke-4.log").read_text()
+    assert sorted(re.findall(r"this is rank .*", log)) == ["this is rank 0 of 2", "this is rank 1 of 2"]
+
+
+def test_a_stage_under_torchrun_starts_no_ranks(checkout):
+    stub(checkout, "pretrain", 'print("this is rank", os.environ["RANK"])')
+    command = ("env", "RANK=1", "WORLD_SIZE=2", "MLEGFN_RANKS=2", "mlegfn", "stage", "pretrain")
+    done = checkout.run(*command, "--scale", "smoke", "--step", "4")
+    assert done.stdout == "this is rank 1\n"
+    log = (checkout.root / "results/smoke/logs/pretrain@smoke-4.log").read_text()
+    assert log == done.stdout, "head and end are rank 0's to write"
+
+
+def test_a_stage_that_needs_a_gpu_gets_one_of_its_own(checkout):
+    stub(checkout, "pretrain", 'print("devices", os.environ.get("CUDA_VISIBLE_DEVICES"))')
+    command = ("env", "-u", "CUDA_VISIBLE_DEVICES", "MLEGFN_GPUS=x,y", "mlegfn", "stage", "pretrain")
+    command += ("--scale", "cifar10-hour", "--step", "2000")
+    assert "devices x\n" in checkout.run(*command).stdout
+    assert "devices None\n" in checkout.run(*command, "--allow-cpu").stdout
+    both = checkout.run(*command, "--ranks", "2").stdout
+    assert both.count("devices x,y\n") == 2
+    refused = checkout.run(*command, "--ranks", "3", check=False)
+    assert refused.returncode == 2
+    assert refused.stdout.count("\n") == 1 and "3 GPUs wanted, 2 visible" in refused.stdout
+
+
+@pytest.fixture
+def without_server(checkout):
+    environment = {k: v for k, v in checkout.environment.items() if k not in ("PATH", "MLEGFN_WARM")}
+    return type(checkout)(checkout.root, environment)
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize("whole", [True, False], ids=["tree", "first"])
+def test_dvc_waits_for_a_stage_that_saves(checkout, without_server, warm, whole):
+    stub(checkout, "fetch", SAVES)
+    code, said = killed.interrupted(
+        checkout if warm else without_server,
+        ("mlegfn", "dvc", "repro", "--single-item", "fetch@smoke"),
+        signal.SIGTERM,
+        (checkout.root / "started.flag").exists,
+        whole,
+    )
+    assert code == 75, said
+    assert (checkout.root / "saved.flag").exists()
+    assert ends(checkout, "fetch@smoke") == [75]
+
+
+def test_a_stage_that_does_not_stop_is_killed_after_the_grace_time(checkout):
+    stub(checkout, "fetch", SAVES.replace("asked.append(1)", "None"))
+    code, said = killed.interrupted(
+        checkout,
+        ("env", "MLEGFN_GRACE=0.3", "mlegfn", "dvc", "repro", "--single-item", "fetch@smoke"),
+        signal.SIGTERM,
+        (checkout.root / "started.flag").exists,
+    )
+    assert code not in (0, 75) and "did not end within 0.3 s" in said
+    assert ends(checkout, "fetch@smoke") == [None]
+
+
+@pytest.mark.parametrize("whole, signum", [(True, signal.SIGTERM), (False, signal.SIGINT)])
+def test_reproduce_stops_when_everything_is_saved(checkout, whole, signum):
+    stub(checkout, "planar", "pass")
+    stub(checkout, "fetch", SAVES)
+    code, said = killed.interrupted(
+        checkout,
+        ("mlegfn", "reproduce", "--scale", "smoke", "--cores", "1"),
+        signum,
+        (checkout.root / "started.flag").exists,
+        whole,
+    )
+    assert code == 128 + signum and "Traceback" not in said
+    assert ends(checkout, "fetch@smoke") == [75], said
+
+
+def test_a_request_to_stop_between_stages():
+    """Before the first stage DVC ends at once; what is being recorded is recorded; then no other stage starts."""
+    child = interruption.Child()
+    with pytest.raises(SystemExit) as error:
+        child.hear(signal.SIGTERM)
+    assert error.value.code == 143
+    child = interruption.Child()
+    child.run("/bin/sh", "true")
+    child.hear(signal.SIGTERM)
+    with pytest.raises(SystemExit) as error:
+        child.run("/bin/sh", "true")
+    assert error.value.code == 143
+
+
+def test_a_stage_without_a_handler_says_that_it_was_interrupted(checkout):
+    stub(checkout, "fetch", 'Path("started.flag").touch()\ntime.sleep(60)')
+    code, _ = killed.interrupted(
+        checkout,
+        ("mlegfn", "stage", "fetch", "--scale", "smoke"),
+        signal.SIGTERM,
+        (checkout.root / "started.flag").exists,
+        whole=False,
+    )
+    assert code == 75 and ends(checkout, "fetch@smoke") == [75]
+
+
+# Retries
+
+
+@pytest.mark.parametrize(
+    "log, allowed",
+    [
+        (None, True),  # it died before its first word
+        ("\n=== 2026-01-01 x\nstep 3\n", True),
+        ("\n=== 2026-01-01 x\n=== exit 75 after 1.0 s\n", True),
+        ("\n=== 2026-01-01 x\n=== exit 1 after 1.0 s\n\n=== 2026-01-01 x\n", True),
+        ("\n=== 2026-01-01 x\n=== exit 75 after 1.0 s\n\n=== 2026-01-01 x\n=== exit 2 after 1.0 s\n", False),
+        *(
+            (f"\n=== 2026-01-01 x\nmlegfn: no\n=== exit {code} after 1.0 s\n", False)
+            for code in (0, 1, 2, 130)
+        ),
+    ],
+)
+def test_what_may_be_tried_again(tmp_path, monkeypatch, log, allowed):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "graph.json").write_text(json.dumps({"graph": {"fetch": {"s-1": {"scale": "s-1"}}}}))
+    if log is not None:
+        (tmp_path / "results/s-1/logs").mkdir(parents=True)
+        (tmp_path / "results/s-1/logs/fetch@s-1.log").write_text(log)
+    if allowed:
+        assert retry.check("fetch@s-1") == 0
+    else:
+        with pytest.raises(UserError, match="ended with exit code"):
+            retry.check("fetch@s-1")
+    with pytest.raises(UserError, match="no such stage"):
+        retry.check("fetch@s-2")
+
+
+def test_how_an_earlier_run_ended_does_not_matter(tmp_path, monkeypatch):
+    """A node is lost before the stage has begun: its log still tells how last week's run failed."""
+    test_what_may_be_tried_again(tmp_path, monkeypatch, "\n=== 2026-01-01 x\n=== exit 2 after 1.0 s\n", False)
+    os.utime(tmp_path / "results/s-1/logs/fetch@s-1.log", (1e9, 1e9))
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / ".snakemake/asked-dvc").touch()
+    assert retry.check("fetch@s-1") == 0
+
+
+# The n-th attempt fails in the n-th way.
+FAILS = """
+attempt = len(list(Path().glob("attempt*.flag")))
+Path(f"attempt{attempt}.flag").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    "body, codes",
+    [
+        (
+            'if attempt == 0: raise Interrupted("saved")\nif attempt == 1: os.kill(os.getpid(), 9)',
+            [75, None, 0],
+        ),
+        ("if attempt == 0: 1 / 0", [1]),
+    ],
+    ids=["interrupted, then killed", "bug"],
+)
+def test_the_profile_tries_again_what_makes_sense(checkout, body, codes):
+    """Meanwhile a lock that a killed Snakemake left behind is in nobody's way."""
+    stub(checkout, "fetch", f"{FAILS}\n{body}\n{DATA}")
+    stale = checkout.root / ".snakemake/locks/0.output.lock"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("data/smoke/images.safetensors\n")
+    done = checkout.run(
+        *("snakemake", "fetch@smoke", "--profile", "profiles/local", "--config", "scale=smoke"), check=False
+    )
+    assert ends(checkout, "fetch@smoke") == codes, done.stdout
+    assert done.returncode == (codes[-1] != 0)
+
+
+def test_progress_forgets_a_failure_that_was_made_good():
+    with open(os.devnull, "w") as nowhere, Progress({"a@s"}, ["a@s"], 1, stream=nowhere) as progress:
+        for line in ("rule a@s:", "Error in rule a@s:", "rule a@s:", "Finished jobid: 1 (Rule: a@s)"):
+            progress.hear(line)
+    assert progress.failed == [] and progress.done == 1
+
+
+def test_reproduce_says_when_running_again_helps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/s/logs").mkdir(parents=True)
+    (tmp_path / "results/s/logs/a@s.log").write_text("\n=== 2026-01-01 x\n=== exit 75 after 1 s\n")
+    (tmp_path / "log").touch()
+    assert reproduce.explain("s", ["a@s"], tmp_path / "log") == 75
+
+
+# SLURM
+
+
+@pytest.fixture
+def slurm(checkout, tmp_path):
+    """The checkout with SLURM's commands on the PATH; ``slurm.folder`` keeps what they were told."""
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    environment = dict(checkout.environment)
+    environment.pop("PATH")
+    found = type(checkout)(checkout.root, environment)
+    found.folder = tmp_path / "slurm"
+    found.environment["PATH"] = f"{fake_slurm.install(found.folder)}{os.pathsep}{found.environment['PATH']}"
+    return found
+
+
+def test_slurm_profile_plans_without_slurm(checkout):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    shown = checkout.run("snakemake", "-n", "--profile", "profiles/slurm", "--config", "scale=cifar10-hour")
+    assert re.search(r"pretrain@cifar10-hour-20000 +1", shown.stdout)
+
+
+@pytest.mark.parametrize("count, options", [(1, "--gpus=1"), (2, "--gpus=2")])
+def test_a_gpu_stage_asks_slurm_for_what_its_meta_says(monkeypatch, count, options):
+    submit = pytest.importorskip("snakemake_executor_plugin_slurm.submit_string")
+    utils = pytest.importorskip("snakemake_executor_plugin_slurm.utils")
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("MLEGFN_RANKS", str(count))
+    stage = engine.read("cifar10-hour").stages["pretrain@cifar10-hour-2000"]
+    threads, wanted = snakemake_dvc.resources(stage)
+
+    class Resources(SimpleNamespace):
+        def get(self, name, default=None):
+            return getattr(self, name, default)
+
+    job = SimpleNamespace(threads=threads, resources=Resources(**wanted))
+    settings = SimpleNamespace(requeue=True, no_requeue=False, qos=None, reservation=None)
+    names = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
+    call = submit.get_submit_command(job, dict.fromkeys(names, ""), settings) + utils.set_gres_string(job)
+    for option in (options, "--mem 16000", "-t 240", "--requeue", "--cpus-per-task=1"):
+        assert f" {option}" in call
+
+
+def test_a_stage_as_a_slurm_job(slurm):
+    """Through sbatch, srun and sacct, which are fakes that run it here; the warm server is left out."""
+    stub(
+        slurm,
+        "fetch",
+        f'print("server", "MLEGFN_WARM" in os.environ, "job", os.environ["SLURM_JOB_ID"])\n{DATA}',
+    )
+    slurm.run(
+        *("snakemake", "fetch@smoke", "--profile", "profiles/slurm", "--config", "scale=smoke"),
+        *("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5"),
+    )
+    assert ends(slurm, "fetch@smoke") == [0]
+    assert "server False job 1\n" in (slurm.root / "results/smoke/logs/fetch@smoke.log").read_text()
+    (call,) = fake_slurm.submitted(slurm.folder)
+    assert fake_slurm.option(call, "--mem") == "4000" and fake_slurm.option(call, "-t") == "60"
+    assert fake_slurm.option(call, "--signal") == "TERM@120" and "--requeue" in call
+    assert fake_slurm.option(call, "--gpus") is None
+
+
+def test_every_stage_says_how_long_it_may_take(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    for name, stage in engine.read().stages.items():
+        assert stage.meta["resources"]["runtime"] >= 10 and stage.meta["resources"]["mem_mb"] >= 1000, name
