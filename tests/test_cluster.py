@@ -16,9 +16,8 @@ from conftest import REPOSITORY, copy_repository
 
 from mlegfn import cli
 from mlegfn.errors import UserError
-from mlegfn.pipeline import engine, interruption, ranks, reproduce, retry, snakemake_dvc
+from mlegfn.pipeline import engine, interruption, ranks, reproduce, retry, slots, snakemake_dvc
 from mlegfn.pipeline.progress import Progress
-from mlegfn.pipeline import slots
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from mlegfn import config, graph
 from mlegfn.errors import TRY_AGAIN, UserError
+from mlegfn.pipeline import slots
 from mlegfn.pipeline.interruption import asked_to_stop
 from mlegfn.pipeline.progress import Progress
 from mlegfn.pipeline.ranks import wanted as rank_count
 from mlegfn.pipeline.stage import log_path
-from mlegfn.pipeline import slots
 
 LOCK = ".mlegfn.lock"
 

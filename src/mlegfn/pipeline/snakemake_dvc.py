@@ -10,8 +10,7 @@ import threading
 import time
 
 from mlegfn.artifacts import write_text
-from mlegfn.pipeline import ranks
-from mlegfn.pipeline import slots
+from mlegfn.pipeline import ranks, slots
 
 ASKED = ".snakemake/asked-dvc"
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from mlegfn import graph
 from mlegfn.cli import complain, explain
 from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
-from mlegfn.pipeline import engine, ranks
+from mlegfn.pipeline import engine, ranks, slots
 from mlegfn.pipeline.snapshot import snapshot
-from mlegfn.pipeline import slots
 
 
 def stage_name(stage, scale_name, key):
