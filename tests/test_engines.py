@@ -341,7 +341,7 @@ def leaves(block, prefix):
 
 
 # Settings that name stages, or that no result depends on.
-NO_PARAMETER = {"accelerator", "pretrain.save_every_minutes"}
+NO_PARAMETER = {"accelerator", "engine.cuda_graphs", "engine.save_every_minutes"}
 
 
 def test_every_setting_is_a_parameter_of_a_stage(monkeypatch):
