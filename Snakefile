@@ -13,8 +13,8 @@ workdir: workflow.basedir
 
 SCALE = config.get("scale", "digits")
 graph.checked(SCALE)
-# A job that an executor started in a process of its own has nothing left to decide.
-PIPELINE = engine.ask_dvc(SCALE, freshness=workflow.is_main_process)
+# A job that an executor started in a process of its own has nothing left to decide, and DVC may be busy with others.
+PIPELINE = engine.ask_dvc(SCALE) if workflow.is_main_process else engine.read(SCALE)
 SCHEDULED = PIPELINE.scheduled()
 FOLLOWERS = PIPELINE.followers()
 

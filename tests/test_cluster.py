@@ -572,23 +572,43 @@ def test_a_gpu_stage_asks_slurm_for_what_its_meta_says(monkeypatch, count, optio
         assert f" {option}" in call
 
 
-def test_a_stage_as_a_slurm_job(slurm):
-    """Through sbatch, srun and sacct, which are fakes that run it here; the warm server is left out."""
-    stub(
-        slurm,
-        "fetch",
-        f'print("server", "MLEGFN_WARM" in os.environ, "job", os.environ["SLURM_JOB_ID"])\n{DATA}',
+def test_a_slurm_job_that_is_interrupted_goes_on_in_another(slurm):
+    """Through sbatch, srun and sacct, which are fakes that run it here; the warm server is left out.
+
+    SLURM signals every process of a job's step: all that has started below the job's own script.
+    """
+    first = "\n".join(f"    {line}" for line in SAVES.strip().splitlines())
+    told = 'print("server", "MLEGFN_WARM" in os.environ, "job", os.environ["SLURM_JOB_ID"])'
+    stub(slurm, "fetch", f'{told}\nif not Path("started.flag").exists():\n{first}\n{DATA}')
+    command = ["snakemake", "fetch@smoke", "--profile", "profiles/slurm", "--config", "scale=smoke"]
+    command += ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
+    run = subprocess.Popen(
+        command,
+        cwd=slurm.root,
+        env=slurm.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    slurm.run(
-        *("snakemake", "fetch@smoke", "--profile", "profiles/slurm", "--config", "scale=smoke"),
-        *("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5"),
-    )
-    assert ends(slurm, "fetch@smoke") == [0]
-    assert "server False job 1\n" in (slurm.root / "results/smoke/logs/fetch@smoke.log").read_text()
-    (call,) = fake_slurm.submitted(slurm.folder)
-    assert fake_slurm.option(call, "--mem") == "4000" and fake_slurm.option(call, "-t") == "60"
-    assert fake_slurm.option(call, "--signal") == "TERM@120" and "--requeue" in call
-    assert fake_slurm.option(call, "--gpus") is None
+    wait_for((slurm.root / "started.flag").exists, 120)
+    batch = killed.tree(int((slurm.folder / "1.pid").read_text()))
+    step = [pid for pid in batch if b"srun" not in (line := cmdline(pid)) and b"slurm-jobstep" not in line]
+    killed.send(step, signal.SIGTERM)
+    said, _ = run.communicate(timeout=180)
+    assert run.returncode == 0 and ends(slurm, "fetch@smoke") == [75, 0], said
+    log = (slurm.root / "results/smoke/logs/fetch@smoke.log").read_text()
+    assert re.findall("server.*", log) == ["server False job 1", "server False job 2"]
+    calls = fake_slurm.submitted(slurm.folder)
+    assert len(calls) == 2
+    for call in calls:
+        assert fake_slurm.option(call, "--mem") == "4000" and fake_slurm.option(call, "-t") == "60"
+        assert fake_slurm.option(call, "--signal") == "TERM@120" and "--requeue" in call
+        assert fake_slurm.option(call, "--gpus") is None
+
+
+def cmdline(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
 
 
 def test_every_stage_says_how_long_it_may_take(monkeypatch):

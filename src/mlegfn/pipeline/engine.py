@@ -47,7 +47,7 @@ def ask_dvc(scale=None, freshness=True):
 
     lockfile.install()
     stages = {}
-    with Repo(".") as repo, repo.lock:
+    with Repo(".", _wait_for_lock=True) as repo, repo.lock:  # as `dvc --wait-for-lock`
         loader = load_file(repo, os.path.join(repo.root_dir, "dvc.yaml")).stages
         content = Content(repo)
         for name in names(load_graph(), scale):
