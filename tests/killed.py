@@ -74,8 +74,9 @@ def tiny_training(folder, steps, kill=None, wrong=None):
     from types import SimpleNamespace
 
     gradient = pretraining.pretrain_gradient(model, images, SimpleNamespace(seed=0, batch=4), flip=True)
-    logs, scratch = [], Scratch(folder / "scratch", every_minutes=0)
-    scratch.resume(state, logs)
+    logs = []
+    scratch = Scratch(folder / "scratch", every_minutes=0, logs=logs)
+    scratch.resume(state)
     offset = spoil(state, wrong) if state.step else 0
 
     def accumulate(step):
@@ -89,7 +90,7 @@ def tiny_training(folder, steps, kill=None, wrong=None):
         if state.step % 3 == 0 or kill == (state.step - 1, "saving"):
             if kill == (state.step - 1, "saving"):
                 safetensors.torch.save_file = half_a_file
-            scratch.maybe_save(state, logs)
+            scratch.save(state)
 
     train(state, accumulate, optimizer, steps, after_step=after_step)
     safetensors.torch.save_file(state.tensors(), folder / "final.safetensors")

@@ -90,12 +90,11 @@ def test_a_wrong_resume_is_seen(uninterrupted, tmp_path, wrong):
 def prepared(tmp_path_factory):
     """(scale, folder) with images and the first checkpoint; the second segment has 16 steps to be killed in."""
     smoke = load("params.yaml").scale("smoke")
-    settings = smoke.pretrain.model_copy(
-        update={"checkpoints": [2, 18], "stop": 20, "save_every_minutes": 1e-9}
-    )
+    settings = smoke.pretrain.model_copy(update={"checkpoints": [2, 18], "stop": 20})
+    engine = smoke.engine.model_copy(update={"save_every_minutes": 1e-9})
     network = smoke.network.model_copy(update={"dropout": 0.1})
     data = smoke.data.model_copy(update={"flip": True})
-    scale = smoke.model_copy(update={"pretrain": settings, "network": network, "data": data})
+    scale = smoke.model_copy(update={"engine": engine, "pretrain": settings, "network": network, "data": data})
     folder = tmp_path_factory.mktemp("stage")
     save_images(load_data(scale.data), folder / "data" / "smoke")
     assert ended(start(pretrain_stage, folder, scale, 2)) == 0
@@ -229,8 +228,9 @@ def saved(folder, steps):
         target = folder / str(step)
         target.mkdir(parents=True)
         save_file(tiny_state(step).tensors(), target / "state.safetensors")
-        (target / "logs.json").write_text(json.dumps([{"step": s + 1} for s in range(step)]))
-    return Scratch(folder, every_minutes=1)
+        record = {"logs": [{"step": s + 1} for s in range(step)], "counts": None}
+        (target / "record.json").write_text(json.dumps(record))
+    return Scratch(folder, every_minutes=1, logs=[])
 
 
 def without(name):
@@ -253,33 +253,33 @@ def truncate(name):
     "spoil",
     [
         truncate("state.safetensors"),
-        truncate("logs.json"),
+        truncate("record.json"),
         without("adam.exp_avg."),
         without("adam.step.first.bias"),
         without("adam."),
         without("ema.second"),
         without("step"),
         without("raw.first"),
-        lambda path: (path / "logs.json").unlink(),
+        lambda path: (path / "record.json").unlink(),
         lambda path: (path / "state.safetensors").unlink(),
     ],
 )
 def test_a_damaged_saved_state_gives_way_to_the_one_before(tmp_path, spoil, capsys):
     scratch = saved(tmp_path, [3, 5])
     spoil(tmp_path / "5")
-    state, logs = tiny_state(), []
-    scratch.resume(state, logs)
+    state = tiny_state()
+    scratch.resume(state)
     assert differences(copy(state), copy(tiny_state(3))) == set()
-    assert len(logs) == 3
+    assert len(scratch.logs) == 3
     assert "damaged" in capsys.readouterr().out
 
 
 def test_damaged_states_alone_leave_the_fresh_one_untouched(tmp_path):
     scratch = saved(tmp_path, [3])
     without("adam.")(tmp_path / "3")
-    state, logs = tiny_state(), []
-    scratch.resume(state, logs)
-    assert differences(copy(state), copy(tiny_state())) == set() and logs == [] and state.step == 0
+    state = tiny_state()
+    scratch.resume(state)
+    assert differences(copy(state), copy(tiny_state())) == set() and scratch.logs == [] and state.step == 0
 
 
 def test_a_state_of_another_network_is_refused_whole(tmp_path):
@@ -291,14 +291,13 @@ def test_a_state_of_another_network_is_refused_whole(tmp_path):
 
 
 def test_a_saved_state_replaces_the_one_before(tmp_path):
-    scratch = Scratch(tmp_path, every_minutes=0)
+    scratch = Scratch(tmp_path, every_minutes=0, logs=[{"loss": 1.0}])
     for step in (1, 2):
-        scratch.maybe_save(tiny_state(step), [{"loss": 1.0}])
+        assert scratch.due()
+        scratch.save(tiny_state(step))
     assert [p.name for p in tmp_path.iterdir()] == ["2"]
-    slow = Scratch(tmp_path, every_minutes=60)
-    slow.maybe_save(tiny_state(3), [])
-    assert [p.name for p in tmp_path.iterdir()] == ["2"]
-    slow.remove()
+    assert not Scratch(tmp_path, every_minutes=60, logs=[]).due()
+    scratch.remove()
     assert not tmp_path.exists()
 
 

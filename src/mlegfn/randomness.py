@@ -16,6 +16,14 @@ def generator(seed, *key):
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
+def onto(device, drawn):
+    """``drawn`` (a tensor on the CPU) on ``device``. From pinned memory, so that the host need not wait for the
+    GPU to finish what it is doing."""
+    if torch.device(device).type != "cuda":
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)
+
+
 def seed_layers(seed, *key):
     """Seed torch's global generators, from which dropout draws, with ``(seed, *key)``."""
     value = generator(seed, *key, "layers").initial_seed()

@@ -77,10 +77,13 @@ def bits_per_dim(model, x0, seed=0, batch=512, first_index=0):
 
 
 @torch.no_grad()
-def epsilon_errors(model, x0, seed=0, batch=512):
-    """[T] float64: E‖ε − ε_θ(x_t, t)‖²/d over the images x0, for ``analytic_log_variance``."""
+def epsilon_errors(model, x0, seed=0, batch=512, first_index=0):
+    """[T, N] float64: ‖ε − ε_θ(x_t, t)‖²/d of each image of x0; its mean over images is what
+    ``analytic_log_variance`` wants. The images are number ``first_index``, … of their set."""
     T = model.timesteps
-    noise = image_noise(x0, range(len(x0)), T, (seed, "variance")).flatten(0, 1)
+    if len(x0) == 0:
+        return torch.zeros(T, 0, dtype=torch.float64)
+    noise = image_noise(x0, range(first_index, first_index + len(x0)), T, (seed, "variance")).flatten(0, 1)
     flat_t = torch.arange(1, T + 1, device=x0.device).repeat_interleave(len(x0))
     flat_x = x0.repeat(T, *[1] * (x0.ndim - 1))
     errors = []
@@ -89,4 +92,4 @@ def epsilon_errors(model, x0, seed=0, batch=512):
         x_t = model.process.noise(flat_x[rows], flat_t[rows], noise[rows])
         eps = model.predict(x_t, flat_t[rows]).eps
         errors.append((noise[rows] - eps).double().pow(2).flatten(1).mean(1).cpu())
-    return torch.cat(errors).view(T, len(x0)).mean(1)
+    return torch.cat(errors).view(T, len(x0))

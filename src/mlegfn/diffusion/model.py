@@ -7,6 +7,7 @@ import torch
 from mlegfn.diffusion.decoder import discretised_log_prob
 from mlegfn.diffusion.process import normal_log_prob
 from mlegfn.diffusion.variances import fixed_log_variance
+from mlegfn.randomness import onto
 
 __all__ = ["DenoisingModel", "Prediction"]
 
@@ -41,7 +42,7 @@ class DenoisingModel:
 
     def evaluate(self, x_t, t):
         """The network's raw output at states x_t [N, ...], t [N] in 1…T: one evaluation a state."""
-        return self.network(x_t, self._lookup("time", t, x_t))
+        return self.network(x_t, self.network_time(t))
 
     def interpret(self, out, x_t, t):
         """The ``Prediction`` that ``evaluate``'s output stands for on *this* chain."""
@@ -55,6 +56,10 @@ class DenoisingModel:
     def predict(self, x_t, t):
         """``interpret`` of ``evaluate``."""
         return self.interpret(self.evaluate(x_t, t), x_t, t)
+
+    def network_time(self, t):
+        """What the network calls the steps t [N] of this chain (0-based)."""
+        return self._lookup("time", t, t)
 
     def _lookup(self, name, t, like):
         key = (name, like.dtype, like.device)
@@ -88,12 +93,25 @@ class DenoisingModel:
         log_prob = normal_log_prob(x_prev, mean, log_variance)
         if self.levels is None:
             return log_prob
+        return self._where_first(t, log_prob, self._decoded, x_prev, mean, log_variance.expand_as(mean))
+
+    def _decoded(self, x0, mean, log_variance):
+        return discretised_log_prob(x0, mean, log_variance, self.levels, self.decoder)
+
+    def _where_first(self, t, values, function, x0, mean, log_variance):
+        """``values`` [N], but ``function`` of the rows where t = 1.
+
+        Looking which rows these are makes the host wait for a GPU, so there ``function`` does all of them; those
+        of the others are moved to x_0 itself first, where it is finite, or they would spoil the gradient.
+        """
+        if x0.is_cuda:
+            first = t == 1
+            mean = torch.where(_columns(first, x0), mean, x0)
+            return torch.where(first, function(x0, mean, log_variance), values)
         first = (t == 1).nonzero().squeeze(1)
         if len(first) == 0:
-            return log_prob
-        log_variance = log_variance.expand_as(mean)[first]
-        decoded = discretised_log_prob(x_prev[first], mean[first], log_variance, self.levels, self.decoder)
-        return log_prob.index_copy(0, first, decoded)
+            return values
+        return values.index_copy(0, first, function(x0[first], mean[first], log_variance[first]))
 
     def bound_terms(self, x0, x_t, t, prediction=None, clip=False, detach_mean=False):
         """[N], nats: L_{t−1} = KL(q(x_{t−1}|x_t,x_0) ‖ P_F(·|x_t)); for t = 1, L_0 = −log P_F(x_0|x_1).
@@ -113,12 +131,15 @@ class DenoisingModel:
         ratio = variance * torch.exp(-log_variance)
         terms = 0.5 * (ratio - 1 - ratio.clamp(min=1e-30).log() + offset**2 * torch.exp(-log_variance))
         terms = terms.expand_as(x_t).flatten(1).sum(1)
-        first = (t == 1).nonzero().squeeze(1)
-        if len(first) == 0:
-            return terms
-        mean = x0[first] - offset[first]  # at t = 1 the posterior mean is x_0 itself
-        log_prob = self._log_prob(x0[first], mean, log_variance.expand_as(x_t)[first], t[first])
-        return terms.index_copy(0, first, -log_prob)
+        decoder = normal_log_prob if self.levels is None else self._decoded
+        return self._where_first(
+            t,
+            terms,
+            lambda *rows: -decoder(*rows),
+            x0,
+            x0 - offset,  # at t = 1 the posterior mean is x_0 itself
+            log_variance.expand_as(x_t),
+        )
 
     def sample_pb(self, x0, generator):
         return self.process.sample_trajectory(x0, generator)
@@ -135,7 +156,7 @@ class DenoisingModel:
             prediction = self.predict(x, t)
             x = self.process.reverse_mean(x, t, prediction.eps)
             if step > 1:
-                noise = torch.randn(shape, generator=generator).to(device)
+                noise = onto(device, torch.randn(shape, generator=generator))
                 x = x + torch.exp(0.5 * prediction.log_variance) * noise
             if step - 1 in wanted:
                 states[step - 1] = x

@@ -2,6 +2,8 @@
 
 import torch
 
+from mlegfn.randomness import onto
+
 __all__ = ["GaussianDiffusion", "normal_log_prob"]
 
 
@@ -131,7 +133,7 @@ class GaussianDiffusion:
         if x0.device.type == "cpu":
             torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype, out=states[1:])
         else:
-            states[1:] = torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype)
+            states[1:] = onto(x0.device, torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype))
         return self._drive(x0, states)
 
     def trajectory_of(self, x0, noise):
@@ -158,7 +160,7 @@ class GaussianDiffusion:
         states = [x_s]
         for r in range(s + 1, t):
             mean, variance = self.bridge(states[-1], x_t, r - 1, r, t)
-            noise = torch.randn(x_s.shape, generator=generator, dtype=x_s.dtype).to(x_s.device)
+            noise = onto(x_s.device, torch.randn(x_s.shape, generator=generator, dtype=x_s.dtype))
             states.append(mean + variance**0.5 * noise)
         return torch.stack([*states, x_t])
 

@@ -4,24 +4,30 @@ In:  data/<scale>, results/<scale>/checkpoints/pretrain-<step>
 Out: results/<scale>/checkpoints/finetune-<step>-<arm>-<seed>/step-<n>, results/<scale>/metrics/finetune/….json
 """
 
+import shutil
+
 from mlegfn import paths
 from mlegfn.artifacts import atomic_directory, write_json
 from mlegfn.data import load_images
-from mlegfn.stages.inputs import mean_errors, unit_images
+from mlegfn.stages.inputs import Resident, mean_errors
 from mlegfn.training.checkpoint import build_network, model_of, read_state, write_checkpoint
 from mlegfn.training.device import device_of
+from mlegfn.training.distributed import is_first
+from mlegfn.training.engine import place
 from mlegfn.training.finetuning import arm_loss, finetune_gradient
 from mlegfn.training.loop import train
+from mlegfn.training.scratch import Scratch, fingerprint
 from mlegfn.training.state import new_state
 
 
 def run(scale_name, scale, step, arm, seed):
     settings, device = scale.finetune, device_of(scale)
     data = load_images(paths.data(scale_name))
-    images = unit_images(data.train_images, data.levels, device)
-    network = build_network(scale, data.record).to(device)
+    images = Resident(data.train_images, data.levels, device)
+    network = place(build_network(scale, data.record), scale.engine, device)
     state = new_state(network, settings.optimizer)
-    record = read_state(paths.pretrained(scale_name, step), state)
+    start = paths.pretrained(scale_name, step)
+    record = read_state(start, state)
     state.step = 0  # counts fine-tuning steps from here on
     errors = record["epsilon_errors"]
 
@@ -31,25 +37,39 @@ def run(scale_name, scale, step, arm, seed):
         model, images, settings, arm, (step,), seed, scale.data.flip, errors, variance
     )
     logs = []
-    with atomic_directory(paths.finetuned(scale_name, step, arm, seed)) as folder:
-        for point in settings.evaluate_at:
-            train(
-                state,
-                accumulate,
-                settings.optimizer,
-                point,
-                after_step=lambda _, entry: logs.append(entry),
-                description=f"{arm} from {step}, seed {seed}",
-            )
-            write_checkpoint(
-                folder / f"step-{point}",
-                state,
-                scale,
-                data.record,
-                mean_errors(state, scale, data, images),
-                with_training_state=point == settings.evaluate_at[-1],
-            )
-    likelihood, weight = arm_loss(arm, settings)
+    scratch = Scratch(
+        paths.results(
+            scale_name, "scratch", f"finetune-{step}-{arm}-{seed}-{mark(scale_name, scale, start)}"
+        ),
+        scale.engine.save_every_minutes,
+        logs,
+        evaluations,
+    )
+    # A state beyond a point is of use only if what was to be written there has been.
+    points = {point: scratch.points / f"step-{point}" for point in settings.evaluate_at}
+    scratch.resume(state, lambda at: all(folder.exists() for point, folder in points.items() if point < at))
+    for point, folder in points.items():
+        if state.step > point:
+            continue
+        train(
+            state,
+            accumulate,
+            settings.optimizer,
+            point,
+            after_step=lambda _, entry: logs.append(entry),
+            description=f"{arm} from {step}, seed {seed}",
+            saver=scratch,
+        )
+        errors, last = mean_errors(state, scale, data, images), point == settings.evaluate_at[-1]
+        if is_first():
+            write_checkpoint(folder, state, scale, data.record, errors, with_training_state=last)
+
+    spent, (likelihood, weight) = evaluations.of_all_ranks(), arm_loss(arm, settings)
+    if not is_first():
+        return
+    with atomic_directory(paths.finetuned(scale_name, step, arm, seed)) as whole:
+        for folder in points.values():
+            shutil.copytree(folder, whole / folder.name)
     write_json(
         paths.results(scale_name, "metrics", "finetune", f"{step}-{arm}-{seed}.json"),
         {
@@ -60,8 +80,23 @@ def run(scale_name, scale, step, arm, seed):
             "steps": state.step,
             "likelihood_term": likelihood,
             "lambda": weight,
-            "network_evaluations": {"forward": evaluations.forward, "backward": evaluations.backward},
+            "network_evaluations": {"forward": spent.forward, "backward": spent.backward},
             "images_seen": state.step * (settings.batch + settings.consistency.images),
             "log": logs,
         },
     )
+    scratch.remove()
+
+
+def mark(scale_name, scale, start):
+    """Fingerprint of all that a fine-tune from the checkpoint ``start`` depends on; arm and seed are in the name."""
+    named = scale.model_dump(
+        include={
+            "engine": {"precision", "channels_last", "compile", "deterministic"},
+            "network": ...,
+            "diffusion": ...,
+            "finetune": {"evaluate_at", "batch", "optimizer", "anchor", "consistency"},
+            "data": {"flip"},
+        }
+    )
+    return fingerprint(named, [paths.data(scale_name) / "images.safetensors"], [start])

@@ -7,9 +7,11 @@ Out: results/<scale>/checkpoints/pretrain-<step>, results/<scale>/metrics/pretra
 from mlegfn import paths
 from mlegfn.artifacts import write_json
 from mlegfn.data import load_images
-from mlegfn.stages.inputs import mean_errors, unit_images
+from mlegfn.stages.inputs import Resident, mean_errors
 from mlegfn.training.checkpoint import initial_network, model_of, read_state, write_checkpoint
 from mlegfn.training.device import device_of
+from mlegfn.training.distributed import is_first
+from mlegfn.training.engine import place
 from mlegfn.training.loop import train
 from mlegfn.training.pretraining import pretrain_gradient
 from mlegfn.training.scratch import Scratch, fingerprint
@@ -19,8 +21,8 @@ from mlegfn.training.state import new_state
 def run(scale_name, scale, step):
     settings, device = scale.pretrain, device_of(scale)
     data = load_images(paths.data(scale_name))
-    images = unit_images(data.train_images, data.levels, device)
-    network = initial_network(scale, data.record, settings.seed).to(device)
+    images = Resident(data.train_images, data.levels, device)
+    network = place(initial_network(scale, data.record, settings.seed), scale.engine, device)
     state = new_state(network, settings.optimizer)
     previous = [paths.pretrained(scale_name, s) for s in settings.segments if s < step][-1:]
     for folder in previous:
@@ -38,20 +40,21 @@ def run(scale_name, scale, step):
         }
     )
     mark = fingerprint([step, named], [paths.data(scale_name) / "images.safetensors"], previous)
-    scratch = Scratch(
-        paths.results(scale_name, "scratch", f"pretrain-{step}-{mark}"), scale.engine.save_every_minutes
-    )
-    logs = []
-    scratch.resume(state, logs)
-
-    def after_step(state, entry):
-        logs.append(entry)
-        scratch.maybe_save(state, logs)
-
+    folder, logs = paths.results(scale_name, "scratch", f"pretrain-{step}-{mark}"), []
+    scratch = Scratch(folder, scale.engine.save_every_minutes, logs)
+    scratch.resume(state)
     train(
-        state, accumulate, settings.optimizer, step, after_step=after_step, description=f"pretrain to {step}"
+        state,
+        accumulate,
+        settings.optimizer,
+        step,
+        after_step=lambda _, entry: logs.append(entry),
+        description=f"pretrain to {step}",
+        saver=scratch,
     )
     errors = mean_errors(state, scale, data, images)
+    if not is_first():
+        return
     write_checkpoint(paths.pretrained(scale_name, step), state, scale, data.record, errors)
     evaluated = step * settings.batch
     write_json(

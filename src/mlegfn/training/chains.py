@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from mlegfn.diffusion.model import DenoisingModel
+from mlegfn.randomness import onto
 
 __all__ = ["Chain", "chain_model", "sample_chain"]
 
@@ -31,10 +32,16 @@ class Chain:
     def rows(self, part):
         """(x0, x_prev, x_t, t) of the flattened rows ``part`` (a slice or int64 tensor)."""
         width, device = self.states.shape[1], self.states.device
-        row = torch.arange(self.count, device=device)[part] if isinstance(part, slice) else part.to(device)
+        row = torch.arange(self.count, device=device)[part] if isinstance(part, slice) else onto(device, part)
         image = row % width // (width // len(self.x0))
         t = self.first + 1 + row // width
-        return self.x0[image], self.states[:-1].flatten(0, 1)[part], self.states[1:].flatten(0, 1)[part], t
+        chosen = part if isinstance(part, slice) else row  # a slice is a view, not a copy
+        return (
+            self.x0[image],
+            self.states[:-1].flatten(0, 1)[chosen],
+            self.states[1:].flatten(0, 1)[chosen],
+            t,
+        )
 
     def fixed_part(self, chunk=1024):
         """[B·M]: −Σ_t log P_B, plus the prior of a whole chain: what the network has no say in.
@@ -76,7 +83,7 @@ def sample_chain(model, x0, settings, generator):
     if not 2 <= width <= T:
         raise ValueError(f"a sub-trajectory with something to vary has 2 to {T} steps, not {width}")
     s = int(torch.randint(T - width + 1, (), generator=generator))
-    noise = torch.randn(2, *x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
+    noise = onto(x0.device, torch.randn(2, *x0.shape, generator=generator, dtype=x0.dtype))
     process = model.process
     x_s = process.noise(x0, s, noise[0])
     ratio = (process.alpha_bar[s + width] / process.alpha_bar[s]).item()

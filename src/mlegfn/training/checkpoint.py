@@ -11,8 +11,9 @@ from mlegfn.diffusion.process import GaussianDiffusion
 from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.errors import UserError
-from mlegfn.networks.unet import build_unet, eps_network, reinitialise
+from mlegfn.networks.unet import build_unet, reinitialise
 from mlegfn.randomness import generator
+from mlegfn.training.engine import fast_network, place
 
 __all__ = [
     "build_network",
@@ -79,7 +80,8 @@ def model_of(network, scale, levels, errors=None):
     process = process_of(scale.diffusion)
     errors = [1.0] * process.timesteps if errors is None else errors
     table = log_variance_of(process, scale.diffusion.variance, errors)
-    return DenoisingModel(eps_network(network), process, table, levels, scale.diffusion.decoder)
+    function = fast_network(network, scale.engine)
+    return DenoisingModel(function, process, table, levels, scale.diffusion.decoder)
 
 
 def write_checkpoint(path, state, scale, dataset, errors, with_training_state=True):
@@ -159,4 +161,5 @@ def read_model(path, scale, device="cpu"):
         scale.diffusion.model_dump(), sort_keys=True
     ):
         raise UserError(f"{path}: trained with another `diffusion` block; run again to retrain it")
-    return model_of(network.to(device).eval(), scale, record["dataset"]["levels"], record["epsilon_errors"])
+    network = place(network, scale.engine, device).eval()
+    return model_of(network, scale, record["dataset"]["levels"], record["epsilon_errors"])

@@ -1,6 +1,9 @@
 """Fine-tuning arms that differ in their loss alone: equal images, noise, steps and network evaluations."""
 
-from mlegfn.randomness import batch_indices, generator, seed_layers
+import torch
+
+from mlegfn.randomness import batch_indices, generator, onto, seed_layers
+from mlegfn.training import distributed
 from mlegfn.training.chains import chain_model, sample_chain
 from mlegfn.training.checkpoint import log_variance_of
 from mlegfn.training.mle_gfn import AnchorBatch, Evaluations, mle_gfn_backward
@@ -32,7 +35,7 @@ def extra_states(consistency, timesteps):
 def finetune_gradient(model, images, settings, arm, key, seed, flip, errors=None, kind=None):
     """The ``accumulate`` function of one arm for ``training.loop.train``, and its ``Evaluations``.
 
-    images [N, ...] in the model's range; settings: config.Finetune or config.Planar; ``key`` names the
+    images: as in ``pretraining.anchor_batch``; settings: config.Finetune or config.Planar; ``key`` names the
     experiment (the arm is not in it: all arms draw the same); errors and kind: as in
     ``checkpoint.log_variance_of``, for the variances of a respaced chain.
     """
@@ -46,22 +49,22 @@ def finetune_gradient(model, images, settings, arm, key, seed, flip, errors=None
         anchor = anchor_batch(model.process, images, seed, ("finetune", *key), step, settings.batch, flip)
         if extra:
             more = anchor_batch(model.process, images, seed, ("finetune", *key, "extra"), step, extra, flip)
-            anchor = AnchorBatch(*(_joined(anchor, more)))
+            anchor = joined(anchor, more)
         rows = batch_indices(seed, "/".join(map(str, ("chain", *key))), step, tbc.images, len(images))
-        x0 = images[rows.to(images.device)]
+        x0 = images[onto(images.device, rows)]
         draw = generator(seed, "chain", *key, step)
         if flip:
             x0 = flipped(x0, draw)
         chain = sample_chain(on_chain, x0, tbc, draw)
         weight = full_weight * (min(1.0, (step + 1) / tbc.weight_warmup) if tbc.weight_warmup else 1.0)
-        seed_layers(seed, "finetune", *key, step)
+        seed_layers(seed, "finetune", *key, step, *distributed.layer_key())
         logs = mle_gfn_backward(model, anchor, chain, tbc, weight, likelihood, evaluations, draw)
         return {"step": step + 1, **logs}
 
     return accumulate, evaluations
 
 
-def _joined(first, second):
-    import torch
-
-    return (torch.cat([getattr(first, name), getattr(second, name)]) for name in ("x0", "x_t", "t"))
+def joined(first, second):
+    """Two ``AnchorBatch``es as one."""
+    tensors = (torch.cat([getattr(first, name), getattr(second, name)]) for name in ("x0", "x_t", "t"))
+    return AnchorBatch(*tensors, first.count + second.count)

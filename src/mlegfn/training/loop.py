@@ -1,9 +1,19 @@
 """The one training loop: every stage that trains gives it a function that accumulates a gradient."""
 
+import contextlib
+import signal
+import threading
+
 import torch
 from tqdm import tqdm
 
+from mlegfn.errors import Interrupted
+from mlegfn.training import distributed
+
 __all__ = ["learning_rate", "train"]
+
+# Reading a number back makes the host wait for the GPU, so there it is done once in so many steps.
+READ_EVERY = {"cpu": 1, "cuda": 100}
 
 
 def learning_rate(settings, step):
@@ -11,16 +21,20 @@ def learning_rate(settings, step):
     return settings.lr * min(1.0, step / settings.warmup) if settings.warmup else settings.lr
 
 
-def train(state, accumulate, settings, stop, start=0, after_step=None, description="training"):
+def train(state, accumulate, settings, stop, start=0, after_step=None, description="training", saver=None):
     """Advance ``state`` (TrainingState) to step ``stop``; resuming is calling it again.
 
-    accumulate(step) leaves a gradient in the network's parameters and returns a dict of numbers;
-    it must draw everything from (seed, step). ``settings``: config.Optimizer; its warm-up counts
-    from step ``start``. after_step(state, logs) is called when a step is complete.
+    accumulate(step) leaves a gradient in the network's parameters and returns a dict of numbers or 0-d
+    tensors; it must draw everything from (seed, step). ``settings``: config.Optimizer; its warm-up counts
+    from step ``start``. after_step(state, entry) is called when a step is complete; on a GPU the entry's tensors
+    are turned into numbers later, in place, all at once. ``saver``: an object with due() and save(state):
+    asked after each step, and made to save before the loop gives in to SIGTERM or Ctrl-C.
     Raises FloatingPointError when the gradient is not finite: nothing is written then.
+    Raises Interrupted after SIGTERM, KeyboardInterrupt after Ctrl-C, once the state is saved.
     """
     state.network.train()
     parameters = list(state.network.parameters())  # walked once, not twice a step
+    every, unread = READ_EVERY.get(parameters[0].device.type, 100), []
     bar = tqdm(
         range(state.step, stop),
         desc=description,
@@ -28,22 +42,77 @@ def train(state, accumulate, settings, stop, start=0, after_step=None, descripti
         initial=state.step,
         total=stop,
         mininterval=1.0,
+        disable=not distributed.is_first(),
     )
-    for step in bar:
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step - start)
-        state.optimizer.zero_grad(set_to_none=True)
-        logs = accumulate(step)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        if not norm.isfinite():
-            raise FloatingPointError(
-                f"the gradient is not finite at step {step}; lower the learning rate or λ"
-            )
-        state.optimizer.step()
-        state.ema.step(parameters)
-        state.step = step + 1
-        logs["grad_norm"] = norm.item()
-        bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
-        if after_step is not None:
-            after_step(state, logs)
+    with asked_to_stop(saver is not None) as asked:
+        for step in bar:
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate(settings, step - start)
+            state.optimizer.zero_grad(set_to_none=True)
+            entry = {"step": step + 1, **accumulate(step)}
+            distributed.sum_gradients(parameters)
+            entry["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+            unread.append(entry)
+            if every == 1:
+                read(unread)  # before the update, so that the weights stay whole
+            state.optimizer.step()
+            state.ema.step(parameters)
+            state.step = step + 1
+            if every > 1 and (state.step % every == 0 or state.step == stop):
+                read(unread)
+            if not unread:
+                bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+            if after_step is not None:
+                after_step(state, entry)
+            if saver is None:
+                continue
+            signum, due = divmod(distributed.agree(2 * asked[0] + saver.due()), 2)
+            if signum or due:
+                read(unread)
+                saver.save(state)
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt
+            if signum:
+                raise Interrupted(
+                    f"asked to stop at step {state.step}; the state is saved, run again to go on"
+                )
     return state
+
+
+def read(entries):
+    """Turn the tensors of log entries into numbers, in place and in one transfer, and forget the entries.
+
+    Raises FloatingPointError where a gradient norm is not finite.
+    """
+    tensors = [(e, key) for e in entries for key, value in e.items() if isinstance(value, torch.Tensor)]
+    if tensors:
+        values = torch.stack([e[key].detach().double() for e, key in tensors]).tolist()
+        for (e, key), value in zip(tensors, values, strict=True):
+            e[key] = value
+    bad = [e for e in entries if not abs(e["grad_norm"]) < float("inf")]
+    entries.clear()
+    if bad:
+        raise FloatingPointError(
+            f"the gradient is not finite at step {bad[0]['step'] - 1}; lower the learning rate or λ"
+        )
+
+
+@contextlib.contextmanager
+def asked_to_stop(wanted):
+    """Yields [0], which becomes [signal] when SIGTERM or Ctrl-C arrives. A second Ctrl-C acts at once."""
+    asked = [0]
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def hear(signum, _):
+        if signum == signal.SIGINT and asked[0] == signum:
+            raise KeyboardInterrupt
+        asked[0] = signum
+
+    before = {signum: signal.signal(signum, hear) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

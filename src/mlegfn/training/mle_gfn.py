@@ -5,22 +5,32 @@ from dataclasses import dataclass
 import torch
 
 from mlegfn.objectives.consistency import consistency, huber_consistency
+from mlegfn.randomness import onto
+from mlegfn.training import distributed
 
 __all__ = ["AnchorBatch", "Evaluations", "anchor_loss", "mle_gfn_backward"]
 
 
 @dataclass
 class AnchorBatch:
-    """Independent states for the likelihood term: x_t [N, ...] at times t [N] of images x0 [N, ...]."""
+    """Independent states for the likelihood term: x_t [N, ...] at times t [N] of images x0 [N, ...].
+
+    ``count``: how many all ranks have together; N if it is not given.
+    """
 
     x0: torch.Tensor
     x_t: torch.Tensor
     t: torch.Tensor
+    count: int | None = None
+
+    def __post_init__(self):
+        self.count = len(self.t) if self.count is None else self.count
 
 
 @dataclass
 class Evaluations:
-    """Network evaluations so far, in states: ``forward`` counts all, ``backward`` those with a gradient."""
+    """Network evaluations of this rank so far, in states: ``forward`` counts all, ``backward`` those with a
+    gradient."""
 
     forward: int = 0
     backward: int = 0
@@ -28,6 +38,11 @@ class Evaluations:
     def add(self, count, backward):
         self.forward += count
         self.backward += count if backward else 0
+
+    def of_all_ranks(self):
+        """Their sum over ranks; every rank has to ask."""
+        found = distributed.gather((self.forward, self.backward))
+        return Evaluations(*(sum(column) for column in zip(*found, strict=True)))
 
 
 def anchor_loss(model, x0, x_t, t, prediction, kind):
@@ -60,48 +75,55 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
     weighted S/K (``subsampled``: unbiased, since g is already exact). A chain that fits into one
     chunk needs one pass only. With λ = 0 pass 1 is left out.
 
-    Returns a dict of floats: loss, likelihood term, consistency (nats²), mean log w (nats).
+    Of several ranks, each evaluates its share of the chain's rows and of the anchor's states; log w is put
+    together in between, and the sum of the ranks' gradients is the gradient.
+
+    Returns a dict of 0-d tensors: loss, likelihood term, consistency (nats²), mean log w (nats), the last two
+    0 and None with λ = 0.
     """
     M, rows = settings.trajectories, chain.count
     scale = x0_dims(chain.x0) if settings.per_dimension else 1
     one_pass = settings.gradient == "exact" and rows <= settings.chunk
     fixed = chain.fixed_part(settings.chunk) if weight > 0 else None
     picked = _picked_rows(chain, settings, generator)
-    total = len(anchor.t) + len(picked)
+    total = anchor.count + len(picked)
+    if len(picked) < distributed.size():
+        raise ValueError(f"{distributed.size()} ranks cannot share {len(picked)} rows of the chain")
 
-    value, coefficients, mean_log_w = 0.0, None, None
+    value = likelihood = torch.zeros((), dtype=torch.float64, device=chain.states.device)
+    coefficients, mean_log_w = None, None
     if weight > 0 and not one_pass:
         # Dropout must strike the same units in both passes, or g would belong to another function.
         with torch.random.fork_rng([chain.states.device] if chain.states.is_cuda else []):
             log_pf = _log_pf_without_gradient(chain, settings.chunk, evaluations)
-        value, coefficients, mean_log_w = _coefficients(
-            chain.sum_over_steps(log_pf) + fixed, M, scale, settings
-        )
+        log_w = chain.sum_over_steps(log_pf) + fixed
+        value, coefficients, mean_log_w = _coefficients(log_w, M, scale, settings)
         coefficients = coefficients * (rows / len(picked))
 
-    likelihood = 0.0
-    for part in picked.split(settings.chunk):
+    for part in picked[distributed.share(len(picked))].split(settings.chunk):
         x0, x_prev, x_t, t = chain.rows(part)
         out = chain.model.evaluate(x_t, t)
         evaluations.add(len(t), backward=True)
-        full_t = chain.model.process.network_times.to(t.device)[t - 1] + 1
+        full_t = chain.model.network_time(t) + 1
         loss = anchor_loss(model, x0, x_t, full_t, model.interpret(out, x_t, full_t), kind).sum() / total
-        likelihood += loss.item()
+        likelihood = likelihood + loss.detach().double()
         if weight > 0:
             log_pf = chain.model.log_pf(x_prev, x_t, t, chain.model.interpret(out, x_t, t))
             if one_pass:
-                log_w = chain.sum_over_steps(log_pf) + fixed
-                value, coefficients, mean_log_w = _coefficients(log_w.detach(), M, scale, settings)
-            column = part.to(t.device) % chain.states.shape[1]
+                log_w = chain.sum_over_steps(distributed.assemble(log_pf, rows)) + fixed
+                value, coefficients, mean_log_w = _coefficients(log_w, M, scale, settings)
+            column = onto(t.device, part) % chain.states.shape[1]
             loss = loss + weight * (coefficients[column].to(log_pf.dtype) * log_pf).sum()
         loss.backward()
 
-    for part in torch.arange(len(anchor.t)).split(settings.chunk) if len(anchor.t) else ():
+    for start in range(0, len(anchor.t), settings.chunk):
+        part = slice(start, start + settings.chunk)
         x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
         loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / total
         loss.backward()
         evaluations.add(len(t), backward=True)
-        likelihood += loss.item()
+        likelihood = likelihood + loss.detach().double()
+    likelihood = distributed.total(likelihood)
     return {
         "loss": likelihood + weight * value,
         "likelihood": likelihood,
@@ -128,20 +150,22 @@ def _picked_rows(chain, settings, generator):
 
 @torch.no_grad()
 def _log_pf_without_gradient(chain, chunk, evaluations):
-    pieces = []
-    for part in torch.arange(chain.count).split(chunk):
-        _, x_prev, x_t, t = chain.rows(part)
+    """[S·B·M]: log P_F of every row, each rank's share evaluated by itself."""
+    pieces = [chain.states.new_zeros(0)]
+    mine = distributed.share(chain.count)
+    for start in range(mine.start, mine.stop, chunk):
+        _, x_prev, x_t, t = chain.rows(slice(start, min(start + chunk, mine.stop)))
         pieces.append(chain.model.log_pf(x_prev, x_t, t))
         evaluations.add(len(t), backward=False)
-    return torch.cat(pieces)
+    return distributed.assemble(torch.cat(pieces), chain.count)
 
 
 def _coefficients(log_w, M, scale, settings):
-    """Mean consistency over images, and its derivative in each trajectory's log w [B·M]."""
-    log_w = log_w.double().requires_grad_()
+    """Mean consistency over images, its derivative in each trajectory's log w [B·M], and the mean log w."""
+    log_w = log_w.detach().double().requires_grad_()
     table = log_w.view(-1, M) / scale
     spread = (
         consistency(table) if settings.loss == "square" else huber_consistency(table, settings.huber_delta)
     )
     (slope,) = torch.autograd.grad(spread.mean(), log_w)
-    return spread.mean().item(), slope, log_w.mean().item()
+    return spread.mean().detach(), slope, log_w.mean().detach()

@@ -83,7 +83,7 @@ def averaged_model(state, settings, points):
     network.load_state_dict(state.ema_weights())
     errors = epsilon_errors(
         model_of(network, settings), points[: settings.diffusion.variance_samples], batch=8192
-    )
+    ).mean(1)
     return model_of(network, settings, errors.tolist()), errors.tolist()
 
 

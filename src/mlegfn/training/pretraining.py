@@ -2,48 +2,54 @@
 
 import torch
 
-from mlegfn.randomness import batch_indices, generator, seed_layers
+from mlegfn.randomness import batch_indices, generator, onto, seed_layers
+from mlegfn.training import distributed
 from mlegfn.training.mle_gfn import AnchorBatch, anchor_loss
 
 __all__ = ["anchor_batch", "pretrain_gradient"]
 
 
 def anchor_batch(process, images, seed, stage, step, batch, flip):
-    """The ``AnchorBatch`` of a step: images, flips, times and noise are functions of (seed, stage, step).
+    """The ``AnchorBatch`` of a step: images, flips, times and noise are functions of (seed, stage, step) and of
+    the place in the global batch; a rank of several gets its share of it.
 
-    images [N, C, H, W] in [−1, 1]; ``stage`` is a string or tuple of strings and ints.
+    images: [N, C, H, W] in [−1, 1], or what gives them by index (``stages.inputs.Resident``); ``stage`` is a
+    string or tuple of strings and ints.
     """
     key = stage if isinstance(stage, tuple) else (stage,)
-    rows = batch_indices(seed, "/".join(map(str, key)), step, batch, len(images))
-    x0 = (
-        flipped(images[rows.to(images.device)], generator(seed, *key, step, "flip"))
-        if flip
-        else images[rows.to(images.device)]
-    )
+    mine, device = distributed.share(batch), images.device
+    rows = batch_indices(seed, "/".join(map(str, key)), step, batch, len(images))[mine]
+    x0 = images[onto(device, rows)]
+    if flip:
+        x0 = flipped(x0, generator(seed, *key, step, "flip"), batch)
     draw = generator(seed, *key, step)
-    t = torch.randint(1, process.timesteps + 1, (batch,), generator=draw).to(x0.device)
-    eps = torch.randn(x0.shape, generator=draw, dtype=x0.dtype).to(x0.device)
-    return AnchorBatch(x0, process.noise(x0, t, eps), t)
+    t = torch.randint(1, process.timesteps + 1, (batch,), generator=draw)[mine]
+    eps = torch.randn((batch, *x0.shape[1:]), generator=draw, dtype=x0.dtype)[mine]
+    t, eps = onto(device, t), onto(device, eps)
+    return AnchorBatch(x0, process.noise(x0, t, eps), t, batch)
 
 
-def flipped(x, generator):
-    """Each image [N, C, H, W] mirrored left to right with probability one half."""
-    mirror = torch.rand(len(x), generator=generator).to(x.device) < 0.5
+def flipped(x, generator, count=None):
+    """Each image [N, C, H, W] mirrored left to right with probability one half; ``count``: x is this rank's
+    share of so many."""
+    mirror = torch.rand(count or len(x), generator=generator) < 0.5
+    mirror = onto(x.device, mirror[distributed.share(count)] if count else mirror)
     return torch.where(mirror[:, None, None, None], x.flip(-1), x)
 
 
 def pretrain_gradient(model, images, settings, flip):
     """The ``accumulate`` function of L_simple for ``training.loop.train``, at one evaluation a state.
 
-    images [N, C, H, W] in the model's range; settings: config.Pretrain.
+    images: as in ``anchor_batch``; settings: config.Pretrain.
     """
 
     def accumulate(step):
         batch = anchor_batch(model.process, images, settings.seed, "pretrain", step, settings.batch, flip)
-        seed_layers(settings.seed, "pretrain", step)
+        seed_layers(settings.seed, "pretrain", step, *distributed.layer_key())
         prediction = model.predict(batch.x_t, batch.t)
-        loss = anchor_loss(model, batch.x0, batch.x_t, batch.t, prediction, "simple").mean()
+        losses = anchor_loss(model, batch.x0, batch.x_t, batch.t, prediction, "simple")
+        loss = losses.sum() / batch.count
         loss.backward()
-        return {"step": step + 1, "loss": loss.item()}
+        return {"step": step + 1, "loss": distributed.total(loss.detach())}
 
     return accumulate

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlegfn.artifacts import atomic_directory, read_json, sha256, write_json
 from mlegfn.errors import UserError
+from mlegfn.training import distributed
 from mlegfn.training.checkpoint import read_safetensors
 
 __all__ = ["Scratch", "fingerprint"]
@@ -33,37 +34,59 @@ def fingerprint(settings, files=(), folders=()):
 
 
 class Scratch:
-    """Saved states of one training: ``folder``/<step>/ holds state.safetensors and logs.json."""
+    """Saved states of one training: ``folder``/<step>/ holds state.safetensors and record.json.
 
-    def __init__(self, folder, every_minutes):
-        self.folder, self.every, self.last = Path(folder), 60 * every_minutes, time.monotonic()
+    ``logs`` (a list of dicts) and ``counts`` (an object whose attributes are numbers, or None) are saved with
+    the state and restored into these same objects. ``points``: a folder for what the training has finished on
+    its way; it lasts as long as the states.
+    """
 
-    def resume(self, state, logs):
-        """Load the newest whole state into ``state`` and its log entries into ``logs``, if there is one."""
+    def __init__(self, folder, every_minutes, logs, counts=None):
+        self.folder, self.every = Path(folder), 60 * every_minutes
+        self.logs, self.counts = logs, counts
+        self.last = time.monotonic()  # not the time of day, which may jump
+        self.points = self.folder / "points"
+
+    def resume(self, state, usable=lambda step: True):
+        """Load the newest whole state of a step that is ``usable`` into ``state``, if there is one."""
         for step in sorted((int(p.name) for p in self.folder.glob("[0-9]*")), reverse=True):
+            if not usable(step):
+                continue
             try:
                 flat = read_safetensors(self.folder / str(step) / "state.safetensors")
-                saved = read_json(self.folder / str(step) / "logs.json")
+                record = read_json(self.folder / str(step) / "record.json")
+                logs, counts = record["logs"], record["counts"]
                 state.load(flat)  # all or nothing
-            except (UserError, ValueError, KeyError) as error:
+            except (UserError, ValueError, KeyError, TypeError) as error:
                 print(f"ignoring a damaged saved state: {error}")
                 continue
-            logs[:] = saved
-            print(f"resuming at step {step} from {self.folder}")
-            return
+            self.logs[:] = logs
+            if distributed.is_first():
+                print(f"resuming at step {step} from {self.folder}")
+                if self.counts is not None:  # those of all ranks
+                    vars(self.counts).update(counts)
+            break
+        distributed.wait()  # until all have read it, the first rank must not replace it
 
-    def maybe_save(self, state, logs):
-        """Save if the interval has passed. The previous state goes only when the new one is on disk."""
-        if time.monotonic() - self.last < self.every:
-            return
+    def due(self):
+        """Whether the interval has passed. Ranks ask their own clocks, and only the first one saves."""
+        return time.monotonic() - self.last >= self.every
+
+    def save(self, state):
+        """Write the state. The previous one goes only when the new one is on disk."""
         from safetensors.torch import save_file
 
-        with atomic_directory(self.folder / str(state.step)) as folder:
-            save_file(state.tensors(), folder / "state.safetensors")
-            write_json(folder / "logs.json", logs)
-        for old in self.folder.glob("[0-9]*"):
-            if int(old.name) != state.step:
-                shutil.rmtree(old, ignore_errors=True)
+        counts = self.counts.of_all_ranks() if self.counts is not None else None
+        if distributed.is_first():
+            with atomic_directory(self.folder / str(state.step)) as folder:
+                save_file(state.tensors(), folder / "state.safetensors")
+                write_json(
+                    folder / "record.json",
+                    {"logs": self.logs, "counts": vars(counts) if counts is not None else None},
+                )
+            for old in self.folder.glob("[0-9]*"):
+                if int(old.name) != state.step:
+                    shutil.rmtree(old, ignore_errors=True)
         self.last = time.monotonic()
 
     def remove(self):

@@ -55,10 +55,14 @@ class TrainingState:
             shadow.copy_(flat[f"ema.{name}"])
             if moments <= needed:
                 self.optimizer.state[parameter] = {
-                    "step": flat[f"adam.step.{name}"].clone(),
+                    "step": flat[f"adam.step.{name}"].to(self._step_device(parameter), copy=True),
                     "exp_avg": flat[f"adam.exp_avg.{name}"].to(parameter.device, copy=True),
                     "exp_avg_sq": flat[f"adam.exp_avg_sq.{name}"].to(parameter.device, copy=True),
                 }
+
+    def _step_device(self, parameter):
+        """Where Adam keeps its count: a fused one beside the weights, any other on the CPU."""
+        return parameter.device if self.optimizer.defaults.get("fused") else "cpu"
 
     def ema_weights(self):
         """The network's state dict with the EMA in place of the raw weights."""
@@ -72,6 +76,5 @@ class TrainingState:
 def new_state(network, settings):
     """A fresh ``TrainingState`` with Adam and an EMA as ``settings`` (config.Optimizer) say."""
     # torch's default on a CPU is a Python loop over the parameters: for the digits' U-Net, a tenth of a step.
-    on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True if on_cpu else None)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
     return TrainingState(network, optimizer, Ema(network.parameters(), settings.ema_decay))

@@ -1,0 +1,109 @@
+"""How the network is computed: precision, memory layout, compilation, as ``engine`` of params.yaml says.
+
+Weights, optimiser, losses and everything else of ours stay in fp32; only the network's inside changes. What
+each setting gains is in benchmarks/; docs/decisions.md says how the defaults were chosen.
+"""
+
+import os
+
+import torch
+
+__all__ = ["fast_network", "make_reproducible", "place"]
+
+# A resolution, a batch size and with or without gradients are a compiled version each, of one and the same
+# forward(): the limits are there to stop runaways, and these are none.
+VERSIONS = 512
+
+
+def make_reproducible(wanted):
+    """Ask CUDA for bit-equal results of equal work (``engine.deterministic``), or else for the fastest.
+
+    Before CUDA is first used, because cuBLAS reads its environment then. A CPU needs none of it.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def place(network, engine, device):
+    """The network on its device, in the engine's memory layout, compiled if it asks for that."""
+    layout = torch.channels_last if engine.channels_last else torch.preserve_format
+    network = network.to(device=device, memory_format=layout)
+    if engine.compile != "none" and torch.device(device).type == "cuda":
+        compile_network(network, engine)
+    return network
+
+
+def compile_network(network, engine):
+    """torch.compile in place: parameters keep their names. ``regional`` compiles each kind of block once,
+    which takes seconds where the whole network takes minutes."""
+    torch._dynamo.config.recompile_limit = VERSIONS
+    torch._dynamo.config.accumulated_recompile_limit = 8 * VERSIONS
+    mode = "reduce-overhead" if engine.cuda_graphs else None
+    for module in regions(network) if engine.compile == "regional" else [network]:
+        module.compile(mode=mode, dynamic=False)
+    try:
+        _try(network)
+    except Exception as error:  # whatever compilers raise: a missing gcc, a GPU that Triton does not know, …
+        interpret(network)
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        print(
+            f"torch.compile failed ({type(error).__name__}: {said.strip()[:200]}); going on without it, slower. "
+            "engine.compile: none in params.yaml silences this"
+        )
+
+
+def regions(network):
+    """The U-Net's repeated blocks: where its time goes."""
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.downsampling import Downsample2D
+    from diffusers.models.resnet import ResnetBlock2D
+    from diffusers.models.upsampling import Upsample2D
+
+    return [
+        m for m in network.modules() if isinstance(m, ResnetBlock2D | Attention | Downsample2D | Upsample2D)
+    ]
+
+
+def interpret(network):
+    """Take back every compilation."""
+    for module in network.modules():
+        module._compiled_call_impl = None
+
+
+def _try(network):
+    """Run two images forward and backward, so that a compiler that cannot work fails here."""
+    config, first = network.config, next(network.parameters())
+    x = torch.zeros(2, config.in_channels, config.sample_size, config.sample_size, device=first.device)
+    with torch.random.fork_rng([first.device] if first.is_cuda else []):
+        network(x, torch.zeros(2, dtype=torch.long, device=first.device), return_dict=False)[
+            0
+        ].sum().backward()
+    network.zero_grad(set_to_none=True)
+
+
+def fast_network(network, engine):
+    """The function (x [N, C, H, W], time [N]) → output that ``DenoisingModel`` wants, in the engine's precision.
+
+    ``engine.precision`` holds while the network is in training mode, ``engine.evaluation`` else. The output
+    has the dtype of x.
+    """
+
+    def evaluate(x, time):
+        precision = engine.precision if network.training else engine.evaluation
+        if x.is_cuda:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        if engine.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if engine.cuda_graphs and x.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        if precision != "bf16":
+            out = network(x, time, return_dict=False)[0]
+            # A graph's next replay overwrites its output.
+            return out.clone() if engine.cuda_graphs and x.is_cuda else out
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return network(x, time, return_dict=False)[0].to(x.dtype)
+
+    return evaluate
