@@ -64,10 +64,10 @@ class Worker:
 
 
 def ready(workers, request, until, at_once):
-    """Ask all workers, ``at_once`` of them at a time, until the clock shows ``until`` (time.monotonic());
-    {name: answer} of those that answered."""
+    """Ask each worker ``request(worker)``, ``at_once`` of them at a time, until the clock shows ``until``
+    (time.monotonic()); {name: answer} of those that answered."""
     with ThreadPoolExecutor(at_once) as pool:
-        answers = pool.map(lambda worker: worker.ask(request, until - time.monotonic()), workers)
+        answers = pool.map(lambda worker: worker.ask(request(worker), until - time.monotonic()), workers)
         return {w.name: a for w, a in zip(workers, answers, strict=True) if a is not None}
 
 

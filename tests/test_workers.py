@@ -47,6 +47,6 @@ def test_a_crash_and_a_hang_cost_their_own_row_only(make):
     assert "sleep within" in hung.failure and hung.process.poll() is not None
     assert hung.ask({"do": "add", "a": 1, "b": 1}, 30) is None
     answers = workers.ready(
-        [crashed, hung, well], {"do": "add", "a": 2, "b": 2}, time.monotonic() + 30, at_once=2
+        [crashed, hung, well], lambda _: {"do": "add", "a": 2, "b": 2}, time.monotonic() + 30, at_once=2
     )
     assert answers == {"well": 4}
