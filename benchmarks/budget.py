@@ -6,8 +6,8 @@
 The counts are exact: formulas of params.yaml that reproduce the counters in results/ (tests/test_budget.py).
 The hours are counts over two rates, of training (forward and backward) and of evaluation (forward), plus an
 overhead a stage (start, imports, compilation, checkpoints). The rates come from the options, else from
-benchmarks/results/gpu-training.json where one was measured on a GPU, else from an *assumed* utilisation of
-an H100's bf16 peak; the output says which. ``--fit MINUTES`` says how many checkpoints fit into that time.
+benchmarks/results/gpu-{training,likelihood}.json where they were measured on a GPU, else from an *assumed*
+utilisation of an H100's bf16 peak; the output says which. ``--fit MINUTES`` says how many checkpoints fit into that time.
 """
 
 import argparse
@@ -127,29 +127,31 @@ def _alone(name, scale):
     return Params.model_construct(scales={name: scale})
 
 
-def rates(scale, shape, training=None, evaluation=None):
-    """{"training", "evaluation": states/s, "source": where they come from, in words}."""
+def rates(scale, shape, training=None, evaluation=None, folder=None):
+    """{"training", "evaluation": states/s, "source": where they come from, in words}.
+
+    folder: where gpu-training.json and gpu-likelihood.json lie, benchmarks/results if None.
+    """
     from network_cost import flops
 
     counted = flops(scale, shape)
-    measured = Path(RESULTS) / "gpu-training.json"
-    found = json.loads(measured.read_text()) if measured.exists() else {}
-    if found.get("gpu"):
-        # Of DDPM's own network; another one is taken to run at the same FLOP/s.
-        found, source = found["rates"], f"measured on {found['gpu']} ({measured.name})"
-        own = {
-            "training": found["training"] * found["flops"]["forward_backward"] / counted["forward_backward"],
-            "evaluation": found["evaluation"] * found["flops"]["forward"] / counted["forward"],
-        }
-    else:
-        source = (
-            f"ASSUMED: {ASSUMED_TRAINING:.1%} and {ASSUMED_EVALUATION:.1%} of an H100's bf16 peak of "
-            f"{H100_PEAK / 1e12:.0f} TFLOP/s; no GPU has been measured"
-        )
-        own = {
-            "training": ASSUMED_TRAINING * H100_PEAK / counted["forward_backward"],
-            "evaluation": ASSUMED_EVALUATION * H100_PEAK / counted["forward"],
-        }
+    own, sources = {}, []
+    for kind, direction, assumed in (
+        ("training", "forward_backward", ASSUMED_TRAINING),
+        ("evaluation", "forward", ASSUMED_EVALUATION),
+    ):
+        measured = measurement(Path(folder or RESULTS), kind)
+        if measured:
+            # Of DDPM's own network; another one is taken to run at the same FLOP/s.
+            rate, of, gpu = measured
+            own[kind] = rate * of[direction] / counted[direction]
+            sources.append(f"{kind} measured on {gpu}")
+        else:
+            own[kind] = assumed * H100_PEAK / counted[direction]
+            sources.append(
+                f"{kind} ASSUMED, {assumed:.1%} of an H100's bf16 peak of {H100_PEAK / 1e12:.0f} TFLOP/s"
+            )
+    source = "; ".join(sources)
     if training or evaluation:
         source = "given on the command line" + ("" if training and evaluation else f"; the other {source}")
     return {
@@ -158,6 +160,15 @@ def rates(scale, shape, training=None, evaluation=None):
         "source": source,
         "flops": counted,
     }
+
+
+def measurement(folder, kind):
+    """(states/s, FLOPs a state, GPU) of a benchmark of the 35.7 M network on a GPU; None if there is none."""
+    file = folder / {"training": "gpu-training.json", "evaluation": "gpu-likelihood.json"}[kind]
+    found = json.loads(file.read_text()) if file.exists() else {}
+    if not found.get("gpu") or found.get("tiny") or not found["rates"].get(kind):
+        return None
+    return found["rates"][kind], found["flops"], found["gpu"]
 
 
 def seconds(part, rate, overhead):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loops import SEED
 from machine import finish, provenance
-from network_cost import unet_of
+from network_cost import flops, unet_of
 from setting import DEVICE, SHAPE, images_of, scale_of, synchronize
 
 PRECISIONS = ("fp32", "tf32", "bf16") if DEVICE == "cuda" else ("fp32", "bf16")
@@ -36,7 +36,7 @@ def model_in(precision, options):
     engine = (
         {"evaluation": precision} if DEVICE == "cuda" else {"evaluation": precision, "channels_last": False}
     )
-    scale = scale_of(options.tiny, engine=engine, name=options.scale)
+    scale = scale_of(options.tiny, engine=engine, name=options.scale, params=options.params)
     if options.checkpoint:
         return read_model(options.checkpoint, scale, DEVICE)
     torch.manual_seed(SEED)
@@ -85,6 +85,7 @@ def terms_of(model, x0, times, batch):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--minutes", type=float, default=2.0)
+    arguments.add_argument("--params", default="params.yaml")
     arguments.add_argument("--scale", default="cifar10")
     arguments.add_argument("--checkpoint", help="a checkpoint of the scale, to see differences that count")
     arguments.add_argument("--images", type=int, default=256 if DEVICE == "cuda" else 4)
@@ -101,7 +102,7 @@ def main():
     from mlegfn.data import load_images, scale_to_unit
     from mlegfn.training.device import device_of
 
-    scale = scale_of(options.tiny, name=options.scale)
+    scale = scale_of(options.tiny, name=options.scale, params=options.params)
     device_of(scale)
     levels = load_images(options.data).test_images if options.data else images_of(options.images)
     x0 = scale_to_unit(levels[: options.images], 256)
@@ -149,6 +150,7 @@ def main():
         times=times,
         batch=batch,
         states_per_second=rates,
+        flops=flops(scale, SHAPE),
         peak_bytes=peaks,
         bits_per_dim=bits,
         rates={"evaluation": rates[scale.engine.evaluation if DEVICE == "cuda" else "fp32"]},

@@ -6,12 +6,12 @@ SHAPE = (3, 32, 32)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def scale_of(tiny=False, batch=None, engine=None, name="cifar10"):
+def scale_of(tiny=False, batch=None, engine=None, name="cifar10", params="params.yaml"):
     """The settings of scale ``name`` for this device; ``tiny``: another network and T, to try the code out;
     ``engine``: {setting: value} that replace those of params.yaml."""
     from mlegfn.config import load
 
-    params = load()
+    params = load(params)
     scale = params.scale(name)
     changes = {"engine": scale.engine.model_copy(update=engine or {})}
     if DEVICE == "cpu":
