@@ -177,6 +177,8 @@ def test_no_bytes_give_a_traceback(tmp_path, content):
         ("data.flip", "no", "expected true or false, got 'no'"),
         ("data.train_limit", 0, "expected an integer ≥ 1 or null, got 0"),
         ("data.path", "x.zip", "is for the source `archive`; put null"),
+        ("data.per_batch", 5, "is for the source `cifar10`; put null"),
+        ("data.sha256_test", "f" * 63, "expected text matching ^[0-9a-f]{64}$ or null, got 'fff"),
         ("finetune.arms", [], "expected a list (at least one), each one of simple, vlb, tbc, got []"),
         ("finetune.arms", "tbc", "expected a list (at least one), each one of simple, vlb, tbc, got 'tbc'"),
         ("finetune.seeds", [0, 0], "names something twice"),
@@ -200,6 +202,16 @@ def test_what_each_mistake_says(tmp_path, path, value, line):
     parent(raw, ("scales", SCALE, *folders, key))[key] = value
     found = lines_of(dumped(raw), tmp_path)
     assert any(each.startswith(f"params.yaml: scales.{SCALE}.{path}: {line}") for each in found), found
+
+
+def test_batches_of_cifar10_have_10000_images(tmp_path):
+    raw = copy.deepcopy(ONE)
+    raw["scales"][SCALE]["data"] |= {"source": "cifar10", "per_batch": 10_000}
+    assert lines_of(dumped(raw), tmp_path) == []
+    raw["scales"][SCALE]["data"]["per_batch"] += 1
+    assert lines_of(dumped(raw), tmp_path) == [
+        f"params.yaml: scales.{SCALE}.data.per_batch: must be at most 10000, the images of one batch"
+    ]
 
 
 def test_entries_of_lists_are_named(tmp_path):

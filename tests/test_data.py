@@ -1,10 +1,7 @@
-"""Images: fixed splits, levels and back, files that prove themselves, CIFAR-10 without trusting pickles."""
+"""Images: fixed splits, levels and back, hashes in the settings, files that prove themselves."""
 
 import hashlib
-import io
 import json
-import pickle
-import tarfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlegfn import data
 from mlegfn.config import Data
-from mlegfn.data import cifar10, digits
+from mlegfn.data import digits
 from mlegfn.data.images import (
     TENSORS,
     Images,
@@ -30,9 +27,7 @@ from mlegfn.stages import fetch
 
 
 def settings_of(**changes):
-    return Data(
-        **{"source": "digits", "path": None, "train_limit": None, "test_limit": None, "flip": False} | changes
-    )
+    return Data(**dict.fromkeys(Data.model_fields) | {"source": "digits", "flip": False} | changes)
 
 
 def same(a, b):
@@ -97,6 +92,18 @@ def test_limits():
     assert images.train_labels.unique().numel() == 10
     with pytest.raises(UserError, match=r"data.train_limit: asks for 5000 images, but digits has 1437"):
         data.load(settings_of(train_limit=5000))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_hashes_in_the_settings(split):
+    """They are of the source, so they hold whatever the limits; other images are one line that names the key."""
+    whole, key = digits.load(), f"sha256_{split}"
+    right = whole.record[key]
+    for limits in ({}, {"train_limit": 64, "test_limit": 10}):
+        assert same(data.load(settings_of(**{key: right}, **limits)), whole.limited(*limits.values()))
+    wrong = "0" * 64
+    with pytest.raises(UserError, match=rf"^params.yaml: data.{key}: expected {wrong}, .* have {right}; .+$"):
+        data.load(settings_of(**{key: wrong}))
 
 
 # The two files
@@ -211,93 +218,3 @@ def test_an_archive_as_a_source(tmp_path):
         Image.new("L", (8, 8), 77).save(tmp_path / "mine" / split / "a" / "0.png")
     images = data.load(settings_of(source="archive", path=str(tmp_path / "mine")))
     assert (images.label, images.levels, images.shape) == ("mine", 256, (1, 8, 8))
-
-
-# CIFAR-10: a small one with the same files, and torchvision told its MD5s
-
-
-class Evil:
-    """A pickle that leaves a trace when it is opened."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return (open, (self.trace, "w"))
-
-
-@pytest.fixture
-def tiny_cifar(tmp_path, monkeypatch):
-    """A folder with a tiny cifar-10-python.tar.gz; torchvision expects it, and has no network."""
-    from torchvision.datasets import CIFAR10
-
-    files, numbers = {}, np.random.default_rng(0)
-    for name in [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]:
-        pixels = numbers.integers(0, 256, (2, 3072), dtype=np.uint8)
-        files[name] = pickle.dumps({"data": pixels, "labels": [int(x) for x in numbers.integers(0, 10, 2)]})
-    files["batches.meta"] = pickle.dumps({"label_names": [str(k) for k in range(10)]})
-    root = tmp_path / "cache"
-    root.mkdir()
-    with tarfile.open(root / CIFAR10.filename, "w:gz") as file:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"{CIFAR10.base_folder}/{name}")
-            member.size = len(content)
-            file.addfile(member, io.BytesIO(content))
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    monkeypatch.setattr(
-        CIFAR10, "train_list", [[f"data_batch_{k}", md5[f"data_batch_{k}"]] for k in range(1, 6)]
-    )
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5["batches.meta"]})
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((root / CIFAR10.filename).read_bytes()).hexdigest())
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
-    monkeypatch.setenv("MLEGFN_DATA", str(root))
-    return SimpleNamespace(
-        root=root, files=files, folder=root / CIFAR10.base_folder, tar=root / CIFAR10.filename
-    )
-
-
-def test_cifar10_from_an_archive_that_was_put_there(tiny_cifar):
-    images = data.load(settings_of(source="cifar10"))
-    assert images.train_images.shape == (10, 3, 32, 32) and images.test_images.shape == (2, 3, 32, 32)
-    assert (images.levels, images.classes, images.label) == (256, 10, "cifar10")
-    third = pickle.loads(tiny_cifar.files["data_batch_2"])
-    assert torch.equal(images.train_images[2], torch.from_numpy(third["data"][0].reshape(3, 32, 32)))
-    assert images.train_labels[2:4].tolist() == third["labels"]
-    tiny_cifar.tar.unlink()
-    assert same(images, cifar10.load()), "what is unpacked is enough"
-
-
-def test_cifar10_without_network(tiny_cifar):
-    tiny_cifar.tar.unlink()
-    with pytest.raises(UserError, match=r"not found, and the download failed.*MLEGFN_DATA") as caught:
-        cifar10.load()
-    assert "\n" not in str(caught.value) and str(tiny_cifar.tar) in str(caught.value)
-    assert list(tiny_cifar.root.iterdir()) == []
-
-
-def test_cifar10_truncated_archive(tiny_cifar):
-    tiny_cifar.tar.write_bytes(tiny_cifar.tar.read_bytes()[:-100])
-    with pytest.raises(
-        UserError, match=r"altered or truncated: MD5 expected [0-9a-f]{32}, found [0-9a-f]{32}"
-    ):
-        cifar10.load()
-    assert tiny_cifar.tar.exists()
-
-
-@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_cifar10_never_opens_a_pickle_it_does_not_know(tiny_cifar, tmp_path, name):
-    cifar10.load()
-    (tiny_cifar.folder / name).write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
-    tiny_cifar.tar.unlink()
-    with pytest.raises(UserError):
-        cifar10.load()
-    assert not (tmp_path / "trace").exists()
-
-
-def test_cifar10_where_nothing_can_be_written(tiny_cifar, monkeypatch):
-    tiny_cifar.tar.unlink()
-    (tiny_cifar.root / "file").write_text("")
-    monkeypatch.setenv("MLEGFN_DATA", str(tiny_cifar.root / "file"))
-    with pytest.raises(UserError):
-        cifar10.load()

@@ -299,7 +299,10 @@ def imported(module, seen):
 # Read by every stage, and no result depends on them that its settings do not already show.
 PLUMBING = {"__init__", "config", "validation", "yaml_file", "errors", "artifacts", "paths"}
 # What mlegfn.data.load imports, which only fetch calls; to the others mlegfn.data is images.py.
-SOURCES = {f"data/{name}" for name in ("archive", "cifar10", "containers", "digits")}
+SOURCES = {
+    f"data/{name}"
+    for name in ("archive", "cifar10", "cifar10_batches", "cifar10_mirror", "containers", "digits")
+}
 
 
 @pytest.mark.parametrize("stage", graph.STAGES)

@@ -94,7 +94,9 @@ def prepared(tmp_path_factory):
     engine = smoke.engine.model_copy(update={"save_every_minutes": 1e-9})
     network = smoke.network.model_copy(update={"dropout": 0.1})
     data = smoke.data.model_copy(update={"flip": True})
-    scale = smoke.model_copy(update={"engine": engine, "pretrain": settings, "network": network, "data": data})
+    scale = smoke.model_copy(
+        update={"engine": engine, "pretrain": settings, "network": network, "data": data}
+    )
     folder = tmp_path_factory.mktemp("stage")
     save_images(load_data(scale.data), folder / "data" / "smoke")
     assert ended(start(pretrain_stage, folder, scale, 2)) == 0

@@ -62,9 +62,9 @@ class Data(Block):
         description="for `cifar10`: only the first N images of each of its six batches; null = all"
     )
     sha256_train: Sha256 | None = Field(
-        description="of the training pixels [N, C, H, W]; null = whatever they are"
+        description="of the training pixels [N, C, H, W] before train_limit; null = whatever they are"
     )
-    sha256_test: Sha256 | None = Field(description="of the test pixels")
+    sha256_test: Sha256 | None = Field(description="of the test pixels before test_limit")
 
     @rule("path", "source")
     def archives_have_a_path(path, source):
@@ -73,6 +73,13 @@ class Data(Block):
                 None if path else "must name the images' folder or archive, because the source is `archive`"
             )
         return None if path is None else "is for the source `archive`; put null"
+
+    @rule("per_batch", "source")
+    def batches_are_of_cifar10(per_batch, source):
+        if per_batch is not None and source != "cifar10":
+            return "is for the source `cifar10`; put null"
+        if per_batch is not None and per_batch > 10_000:
+            return "must be at most 10000, the images of one batch"
 
 
 class Network(Block):

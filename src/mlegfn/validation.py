@@ -203,6 +203,7 @@ def expectation(hint, ceiling=False):
         for c in constraints
         if hasattr(c, name) and (name != "le" or ceiling)
     ]
+    limits += [f"matching {c.pattern}" for c in constraints if getattr(c, "pattern", None)]
     return " ".join([PLAIN.get(base, "a setting"), " and ".join(limits)]).strip()
 
 

@@ -1,6 +1,6 @@
 """Where images and points come from."""
 
-from mlegfn.data.images import Images, load_images, save_images, scale_to_unit, to_levels
+from mlegfn.data.images import Images, load_images, pixels_sha256, save_images, scale_to_unit, to_levels
 from mlegfn.errors import UserError
 
 __all__ = ["Images", "load", "load_images", "save_images", "scale_to_unit", "to_levels"]
@@ -9,7 +9,8 @@ __all__ = ["Images", "load", "load_images", "save_images", "scale_to_unit", "to_
 def load(settings):
     """The images that a scale's ``data`` block (:class:`mlegfn.config.Data`) asks for.
 
-    :returns: :class:`mlegfn.data.images.Images`, cut to ``train_limit`` and ``test_limit``
+    :returns: :class:`mlegfn.data.images.Images`, cut to ``per_batch``, checked against
+        ``sha256_train`` and ``sha256_test``, and then cut to ``train_limit`` and ``test_limit``
     :raises UserError: if they cannot be had, with what to do
     """
     if settings.source == "digits":
@@ -19,11 +20,18 @@ def load(settings):
     elif settings.source == "cifar10":
         from mlegfn.data import cifar10
 
-        images = cifar10.load()
+        images = cifar10.load(settings.per_batch)
     else:
         from mlegfn.data import archive
 
         images = archive.load(settings.path)
+    for split in ("train", "test"):
+        expected = getattr(settings, f"sha256_{split}")
+        if expected and (found := pixels_sha256(getattr(images, f"{split}_images"))) != expected:
+            raise UserError(
+                f"params.yaml: data.sha256_{split}: expected {expected}, but the {split} images of {images.label} "
+                f"have {found}; get the right images, or put their hash there (null = no check) if you want these"
+            )
     for split, limit in (("train", settings.train_limit), ("test", settings.test_limit)):
         there = len(getattr(images, f"{split}_labels"))
         if limit and limit > there:

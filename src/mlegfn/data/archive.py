@@ -31,11 +31,10 @@ def load(path):
     path = Path(path).expanduser()
     splits, like, total = {"train": {}, "test": {}}, None, 0
     for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
-        place = _place(path, name)
-        if place is None:
+        if (at := place(path, name)) is None:
             continue
-        root, split, label = place
-        pixels = _decode(path, name, content)
+        root, split, label = at
+        pixels = decode(path, name, content)
         like = like or (name, root, pixels.shape)
         if root != like[1]:
             raise UserError(
@@ -68,7 +67,7 @@ def label_of(path):
     return name
 
 
-def _place(path, name):
+def place(path, name):
     """(folder around it, split, class) of an image's path; None for what systems leave in archives."""
     parts = PurePosixPath(name).parts
     if any(
@@ -89,7 +88,7 @@ def _place(path, name):
     return "/".join(parts[:at]), parts[at], parts[at + 1]
 
 
-def _decode(path, name, content):
+def decode(path, name, content):
     """One image as uint8 [C, H, W]."""
     from PIL import Image
 

@@ -1,80 +1,46 @@
-"""CIFAR-10 (A. Krizhevsky, 2009) by torchvision, which checks the MD5 of every file before it opens it."""
+"""CIFAR-10 (A. Krizhevsky, 2009): from torchvision, or from a local copy named by ``MLEGFN_MIRROR``."""
 
 import os
-import tempfile
-from http.client import HTTPException
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from mlegfn.data import cifar10_batches, cifar10_mirror
 from mlegfn.data.images import Images
 from mlegfn.errors import UserError
 
 
-def folder():
-    """Where CIFAR-10 is kept: ``$MLEGFN_DATA``, else data/.cache."""
-    return Path(os.environ.get("MLEGFN_DATA") or "data/.cache")
+def load(per_batch=None):
+    """5 · ``per_batch`` + ``per_batch`` colour images of 32×32 in 256 levels; equal whichever way they come.
 
+    Order: the first ``per_batch`` of data_batch_1 in file order, then of data_batch_2, …; labels in CIFAR-10's
+    own order of classes, airplane … truck.
 
-def load(root=None):
-    """50,000 + 10,000 colour images of 32×32 in 256 levels; downloads only what is not there.
-
-    :param root: the folder with cifar-10-python.tar.gz or what it unpacks to; default :func:`folder`
+    :param per_batch: images of each of the six batches, the first ones; None = all 10,000
+    :raises UserError: one line that names the file at fault
     """
-    root = Path(root or folder())
-    train, test = _splits(root)
+    mirror = os.environ.get("MLEGFN_MIRROR")
+    splits = _mirrored(Path(mirror).expanduser(), per_batch) if mirror else cifar10_batches.cached()
     return Images(
-        *(tensor for split in (train, test) for tensor in _tensors(split)),
+        *(tensor for split, batches in zip(splits, (5, 1)) for tensor in _first(split, batches, per_batch)),
         levels=256,
         label="cifar10",
-        classes=len(train.classes),
+        classes=10,
         source="cifar10",
     )
 
 
-def _tensors(split):
-    """torchvision's [N, H, W, C] array and list as uint8 [N, C, H, W] and int64 [N]."""
-    pixels = np.ascontiguousarray(split.data.transpose(0, 3, 1, 2))
-    return torch.from_numpy(pixels), torch.tensor(split.targets, dtype=torch.int64)
-
-
-def _splits(root):
-    """torchvision's two splits. Its pickles are opened only after their MD5 was found right."""
-    from torchvision.datasets import CIFAR10
-
+def _mirrored(path, per_batch):
     try:
-        return CIFAR10(root, train=True), CIFAR10(root, train=False)
-    except RuntimeError:  # not there, or some file's MD5 is wrong
-        _archive(root, CIFAR10)
-    try:
-        return CIFAR10(root, train=True, download=True), CIFAR10(root, train=False)
-    except (RuntimeError, OSError, EOFError) as error:
+        return cifar10_mirror.read(path, per_batch)
+    except UserError as error:
+        raise UserError(f"MLEGFN_MIRROR: {error}") from None
+    except OSError as error:
         raise UserError(
-            f"{root / CIFAR10.base_folder}: CIFAR-10 could not be unpacked ({error}); remove the folder and run again"
+            f"MLEGFN_MIRROR: {path}: cannot be read ({error.strerror}); make it readable, or name another copy"
         ) from None
 
 
-def _archive(root, dataset):
-    """Make sure that the archive lies in ``root`` and is the right one."""
-    from torchvision.datasets.utils import calculate_md5, download_url
-
-    file = root / dataset.filename
-    if file.exists():
-        if (found := calculate_md5(file)) != dataset.tgz_md5:
-            raise UserError(
-                f"{file}: altered or truncated: MD5 expected {dataset.tgz_md5}, found {found}; "
-                "remove it, and it is downloaded anew, or put the right one in its place"
-            )
-        return
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        # Download under another name: an interrupted one must not pass for the archive.
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
-            download_url(dataset.url, temporary, dataset.filename, dataset.tgz_md5)
-            os.replace(Path(temporary) / dataset.filename, file)
-    except (RuntimeError, OSError, ValueError, HTTPException) as error:
-        raise UserError(
-            f"{file}: not found, and the download failed ({' '.join(str(error).split())}); put {dataset.filename} "
-            f"(MD5 {dataset.tgz_md5}) there, or set MLEGFN_DATA to the folder that holds it"
-        ) from None
+def _first(split, batches, per_batch):
+    """Pixels [N, C, H, W] and labels [N] of equal batches one after the other, each cut to its first images."""
+    return [torch.cat([part[:per_batch] for part in tensor.chunk(batches)]) for tensor in split]

@@ -35,6 +35,7 @@ class DenoisingModel:
         self.log_variance, self.levels, self.decoder = log_variance, levels, decoder
         self.timesteps = process.timesteps
         self._tables = {}
+        self.every_row = False  # what a GPU does in ``_where_first``, wherever it is
 
     def with_process(self, process, log_variance):
         """The same network on another chain (``respaced``), with that chain's variances."""
@@ -65,16 +66,14 @@ class DenoisingModel:
         key = (name, like.dtype, like.device)
         if key not in self._tables:
             if name == "time":
-                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times]).to(
-                    like.device
-                )
+                table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times])
             elif name == "fixed":
-                table = self.log_variance.to(like.device, like.dtype)
+                table = self.log_variance.to(like.dtype)
             elif name == "large":
-                table = self.process.beta.clamp(min=1e-20).log().to(like.device, like.dtype)
+                table = self.process.beta.clamp(min=1e-20).log().to(like.dtype)
             else:
-                table = fixed_log_variance(self.process, name).to(like.device, like.dtype)
-            self._tables[key] = table
+                table = fixed_log_variance(self.process, name).to(like.dtype)
+            self._tables[key] = onto(like.device, table)
         return self._tables[key][t]
 
     def log_prior(self, x_T):
@@ -104,7 +103,7 @@ class DenoisingModel:
         Looking which rows these are makes the host wait for a GPU, so there ``function`` does all of them; those
         of the others are moved to x_0 itself first, where it is finite, or they would spoil the gradient.
         """
-        if x0.is_cuda:
+        if x0.is_cuda or self.every_row:
             first = t == 1
             mean = torch.where(_columns(first, x0), mean, x0)
             return torch.where(first, function(x0, mean, log_variance), values)

@@ -57,7 +57,7 @@ class GaussianDiffusion:
         """Entries ``t`` of table ``name`` in the dtype and on the device of ``like``, ready to broadcast."""
         key = (name, like.dtype, like.device)
         if key not in self._cast:
-            self._cast[key] = getattr(self, name).to(like.device, like.dtype)
+            self._cast[key] = onto(like.device, getattr(self, name).to(like.dtype))
         values = self._cast[key][t]
         return values.view(-1, *[1] * (like.ndim - 1)) if values.ndim else values
 

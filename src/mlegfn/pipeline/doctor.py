@@ -108,8 +108,22 @@ def data(scale_name, scale):
             f"{scale.data.path}: not found; put the images there or change scales.{scale_name}.data.path"
         )
     if scale.data.source == "cifar10":
-        return "note", "the stage fetch downloads CIFAR-10 (170 MB); it needs the network once"
+        return cifar10()
     return f"the stage fetch makes it from {scale.data.path or scale.data.source}"
+
+
+def cifar10():
+    mirror = os.environ.get("MLEGFN_MIRROR")
+    if not mirror:
+        return "note", (
+            "the stage fetch downloads CIFAR-10 (170 MB); it needs the network once, or a copy of it that "
+            "MLEGFN_MIRROR names"
+        )
+    if not Path(mirror).expanduser().exists():
+        raise UserError(
+            f"MLEGFN_MIRROR: {mirror}: not found; name a copy of CIFAR-10, or unset it to download"
+        )
+    return f"the stage fetch takes CIFAR-10 from MLEGFN_MIRROR, {mirror}"
 
 
 def remote():

@@ -22,6 +22,9 @@ class Point(NamedTuple):
     clipped: float
     train: float | None
     per_image: np.ndarray  # [I], bits/dim, unclipped
+    estimator_error: float = (
+        0.0  # standard error against the full sum over t, which the images' holds already
+    )
 
 
 class Metrics:
@@ -31,7 +34,8 @@ class Metrics:
     :ivar runs: ``{(checkpoint, arm, seed): {finetune_step: Point}}``
     :ivar evaluations: ``{(checkpoint, arm, seed): {"forward": n, "backward": n, "steps": n}}`` of a whole run
     :ivar planar: ``{problem: the contents of its file}``
-    :ivar about: levels, dims, images, timesteps, decoder and variance of every NLL of the scale
+    :ivar about: levels, dims, images, timesteps, decoder, variance, estimator and its network evaluations an image,
+        of every NLL of the scale
     """
 
     def __init__(self, name, scale, root="results"):
@@ -109,6 +113,8 @@ class Metrics:
             file, stage, "points", "levels", "dims", "images", "timesteps", "decoder", "variance"
         )
         about = {key: value[key] for key in ("levels", "dims", "images", "timesteps", "decoder", "variance")}
+        about["estimator"] = value.get("estimator", "full")  # before there were two, there was no name
+        about["evaluations"] = value.get("network_evaluations_per_image", value["timesteps"])
         self.about, self._first = self.about or about, self._first or self._folder / file
         if about != self.about:
             key = next(key for key in about if about[key] != self.about[key])
@@ -168,6 +174,7 @@ def _point(value):
         value["bits_per_dim_clipped"],
         value.get("train_bits_per_dim"),
         np.asarray(value["per_image"], dtype=np.float64),
+        value.get("estimator_standard_error") or 0.0,
     )
 
 

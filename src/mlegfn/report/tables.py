@@ -37,6 +37,8 @@ def nll(metrics):
                 "images": len(point.per_image),
                 "bits_per_dim": point.bits_per_dim,
                 "standard_error_images": point.standard_error,
+                "estimator": metrics.about["estimator"],
+                "standard_error_estimator": point.estimator_error,
                 "bits_per_dim_clipped": point.clipped,
                 "train_bits_per_dim": point.train,
             }
@@ -59,6 +61,7 @@ def _nll_columns():
         *("minus_simple_bootstrap_low", "minus_simple_bootstrap_high"),
         *differences_to[3:],
         *("forward_evaluations", "backward_evaluations"),
+        *("estimator", "standard_error_estimator"),
     ]
 
 
@@ -79,6 +82,8 @@ def _arm_row(metrics, checkpoint, arm):
         "bits_per_dim": means.mean(),
         "standard_error_seeds": means.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else None,
         "standard_error_images": own.mean(axis=0).std(ddof=1) / np.sqrt(own.shape[1]),
+        "estimator": metrics.about["estimator"],
+        "standard_error_estimator": max(point.estimator_error for point in points),
         "bits_per_dim_clipped": np.mean([point.clipped for point in points]),
         "train_bits_per_dim": np.mean(trained) if trained else None,
         "forward_evaluations": np.mean([run["forward"] for run in spent]),
@@ -114,6 +119,8 @@ def paired(metrics):
                 "bits_per_dim": points[n].bits_per_dim,
                 "standard_error": points[n].standard_error,
                 "bits_per_dim_clipped": points[n].clipped,
+                "estimator": metrics.about["estimator"],
+                "standard_error_estimator": points[n].estimator_error,
             }
             for reference in ("simple", "vlb", "baseline"):
                 if reference == arm or reference not in ("baseline", *metrics.arms):
@@ -125,7 +132,8 @@ def paired(metrics):
             rows.append(row)
     names = [f"minus_{r}{end}" for r in ("simple", "vlb", "baseline") for end in ("", "_standard_error")]
     first = ["checkpoint", "arm", "seed", "finetune_step", "evaluations", "bits_per_dim", "standard_error"]
-    return pandas.DataFrame(rows, columns=[*first, "bits_per_dim_clipped", *names])
+    last = ["estimator", "standard_error_estimator"]
+    return pandas.DataFrame(rows, columns=[*first, "bits_per_dim_clipped", *names, *last])
 
 
 def planar(metrics):
@@ -267,7 +275,20 @@ def _conditions(metrics):
     about = metrics.about
     return (
         f"{about['images']} test images of `{metrics.data}` ({about['levels']} levels), T = {about['timesteps']}, "
-        f"discretised decoder with the {about['decoder']} Gaussian CDF, reverse variances `{about['variance']}`"
+        f"discretised decoder with the {about['decoder']} Gaussian CDF, reverse variances `{about['variance']}`, "
+        f"{estimator(metrics)}"
+    )
+
+
+def estimator(metrics):
+    """Which estimator made the NLLs, and how far from the full sum over t it may be."""
+    if metrics.about["estimator"] == "full":
+        return "every t of every image"
+    points = [*metrics.baseline.values(), *(p for run in metrics.runs.values() for p in run.values())]
+    return (
+        f"estimated from {metrics.about['evaluations']:.4g} of the {metrics.about['timesteps']} t an image "
+        f"(`{metrics.about['estimator']}`: the same for every model; standard error against all t at most "
+        f"{fine(max(p.estimator_error for p in points))}, which the SE over images includes)"
     )
 
 

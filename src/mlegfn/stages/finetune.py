@@ -10,9 +10,9 @@ from mlegfn import paths
 from mlegfn.artifacts import atomic_directory, write_json
 from mlegfn.data import load_images
 from mlegfn.stages.inputs import Resident, mean_errors
+from mlegfn.training import distributed
 from mlegfn.training.checkpoint import build_network, model_of, read_state, write_checkpoint
 from mlegfn.training.device import device_of
-from mlegfn.training.distributed import is_first
 from mlegfn.training.engine import place
 from mlegfn.training.finetuning import arm_loss, finetune_gradient
 from mlegfn.training.loop import train
@@ -61,15 +61,21 @@ def run(scale_name, scale, step, arm, seed):
             saver=scratch,
         )
         errors, last = mean_errors(state, scale, data, images), point == settings.evaluate_at[-1]
-        if is_first():
+        if distributed.is_first():
             write_checkpoint(folder, state, scale, data.record, errors, with_training_state=last)
 
-    spent, (likelihood, weight) = evaluations.of_all_ranks(), arm_loss(arm, settings)
-    if not is_first():
-        return
-    with atomic_directory(paths.finetuned(scale_name, step, arm, seed)) as whole:
-        for folder in points.values():
-            shutil.copytree(folder, whole / folder.name)
+    spent = evaluations.of_all_ranks()
+    if distributed.is_first():
+        with atomic_directory(paths.finetuned(scale_name, step, arm, seed)) as whole:
+            for folder in points.values():
+                shutil.copytree(folder, whole / folder.name)
+        write_metrics(scale_name, settings, step, arm, seed, spent, logs)
+        scratch.remove()
+    distributed.wait()  # a rank that left would take the others' connection along
+
+
+def write_metrics(scale_name, settings, step, arm, seed, spent, logs):
+    likelihood, weight = arm_loss(arm, settings)
     write_json(
         paths.results(scale_name, "metrics", "finetune", f"{step}-{arm}-{seed}.json"),
         {
@@ -77,15 +83,14 @@ def run(scale_name, scale, step, arm, seed):
             "checkpoint": step,
             "arm": arm,
             "seed": seed,
-            "steps": state.step,
+            "steps": settings.evaluate_at[-1],
             "likelihood_term": likelihood,
             "lambda": weight,
             "network_evaluations": {"forward": spent.forward, "backward": spent.backward},
-            "images_seen": state.step * (settings.batch + settings.consistency.images),
+            "images_seen": settings.evaluate_at[-1] * (settings.batch + settings.consistency.images),
             "log": logs,
         },
     )
-    scratch.remove()
 
 
 def mark(scale_name, scale, start):

@@ -8,9 +8,9 @@ from mlegfn import paths
 from mlegfn.artifacts import write_json
 from mlegfn.data import load_images
 from mlegfn.stages.inputs import Resident, mean_errors
+from mlegfn.training import distributed
 from mlegfn.training.checkpoint import initial_network, model_of, read_state, write_checkpoint
 from mlegfn.training.device import device_of
-from mlegfn.training.distributed import is_first
 from mlegfn.training.engine import place
 from mlegfn.training.loop import train
 from mlegfn.training.pretraining import pretrain_gradient
@@ -53,9 +53,14 @@ def run(scale_name, scale, step):
         saver=scratch,
     )
     errors = mean_errors(state, scale, data, images)
-    if not is_first():
-        return
-    write_checkpoint(paths.pretrained(scale_name, step), state, scale, data.record, errors)
+    if distributed.is_first():
+        write_checkpoint(paths.pretrained(scale_name, step), state, scale, data.record, errors)
+        write_metrics(scale_name, settings, network, step, logs)
+        scratch.remove()
+    distributed.wait()  # a rank that left would take the others' connection along
+
+
+def write_metrics(scale_name, settings, network, step, logs):
     evaluated = step * settings.batch
     write_json(
         paths.results(scale_name, "metrics", "pretrain", f"{step}.json"),
@@ -67,4 +72,3 @@ def run(scale_name, scale, step):
             "log": logs,
         },
     )
-    scratch.remove()
