@@ -82,9 +82,14 @@ def finetune(scale, arm):
     return tuple(count * scale.finetune.evaluate_at[-1] for count in per_step)
 
 
-def nll_evaluations(scale):
-    """Evaluations an image of the NLL."""
-    return scale.diffusion.timesteps if scale.nll.estimator == "full" else scale.nll.evaluations
+def nll_evaluations(scale, images):
+    """Evaluations of one NLL of so many images."""
+    from mlegfn.diffusion.stratified import allocation
+    from mlegfn.training.checkpoint import process_of
+
+    if scale.nll.estimator == "full":
+        return images * scale.diffusion.timesteps
+    return int(allocation(process_of(scale.diffusion), images, scale.nll.evaluations).sum())
 
 
 def test_images(scale, archive_test_images=10_000):
@@ -105,14 +110,15 @@ def work(name, scale, archive_test_images=10_000):
         found["pretrain"].add(trained + variances, trained)
         last = step
 
-    images, points = test_images(scale, archive_test_images), len(scale.finetune.evaluate_at)
+    points = len(scale.finetune.evaluate_at)
+    one_nll = nll_evaluations(scale, test_images(scale, archive_test_images))
     stages = graph.derive(_alone(name, scale))
     for _ in settings.segments:
-        found["nll"].add(images * nll_evaluations(scale))
+        found["nll"].add(one_nll)
     for item in stages["finetune"].values():
         forward, backward = finetune(scale, item["arm"])
         found["finetune"].add(forward + variances * points, backward)
-        found["nll"].add(images * nll_evaluations(scale) * points)
+        found["nll"].add(one_nll * points)
     sheet = max(scale.trajectories.shown, scale.trajectories.samples)
     found["trajectories"].add(sheet * T, passes=T)
     for _ in stages.get("quality", ()):

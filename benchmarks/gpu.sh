@@ -5,7 +5,8 @@
 #
 #   measure  training step, exact TBC, evaluation precision: gpu-*.json                      at most 9.5 minutes
 #   run      as much of the scale cifar10-hour as fits; called again, it goes on              $MINUTES, 9
-#   report   figures, tables and verdicts of what `run` has finished                          about 2 minutes
+#            ($FIT_MINUTES: choose the number of checkpoints for so long, because you will call it again)
+#   report   figures, tables, verdicts of what `run` has finished; evaluation precision with its weights: 3 minutes
 #
 # Each piece leaves what it has in $OUT (build/gpu/out), at most 8 files under 16 MiB, and prints a table last.
 # Needs python3 ($PYTHON) with torch; other packages come from $WHEELS (build/wheels, filled by
@@ -88,18 +89,10 @@ measure() {
 
 run() {
     local minutes=${MINUTES:-9}
-    test -z "$all" || minutes=$(((1500 - 180 - (SECONDS - began)) / 60))
+    test -z "$all" || minutes=$(((1500 - 290 - (SECONDS - began)) / 60))
     echo "== run ($minutes minutes; images: ${archive:-CIFAR-10})"
     "$python" benchmarks/gpu/hour.py "${tiny[@]}" --minutes "$minutes" --folder "$work/hour" \
-        --results "$results" ${archive:+--archive "$archive"}
-    # Once there are trained weights, the precision of the likelihood can be judged.
-    if test -z "$dry"; then
-        local checkpoint scale
-        checkpoint=$(find "$work"/hour/results/*/checkpoints -maxdepth 1 -name 'pretrain-*' | sort -V | tail -n 1)
-        scale=$(basename "$(dirname "$(dirname "$checkpoint")")")
-        test -z "$checkpoint" || bench 110 likelihood --minutes 0.5 --checkpoint "$checkpoint" \
-            --params "$work/hour/params.yaml" --scale "$scale" --data "$work/hour/data/$scale"
-    fi
+        --results "$results" ${archive:+--archive "$archive"} ${FIT_MINUTES:+--fit "$FIT_MINUTES"}
     pack
 }
 
@@ -107,13 +100,22 @@ report() {
     echo "== report"
     "$python" benchmarks/gpu/hour.py "${tiny[@]}" --minutes 4 --folder "$work/hour" --results "$results" --report \
         ${archive:+--archive "$archive"} || echo "gpu.sh: report: not complete"
+    # With trained weights the precision of the likelihood can be judged.
+    local checkpoint scale
+    checkpoint=$(find "$work/hour/results" -maxdepth 3 -name 'pretrain-*' -path '*/checkpoints/*' 2>/dev/null |
+        sort -V | tail -n 1 || true)
+    if test -n "$checkpoint"; then
+        scale=$(basename "$(dirname "$(dirname "$checkpoint")")")
+        (tiny=() && bench 110 likelihood --minutes 0.5 --checkpoint "$checkpoint" --params "$work/hour/params.yaml" \
+            --scale "$scale" --data "$work/hour/data/$scale")
+    fi
     pack
 }
 
 # $OUT takes few and small files, so checkpoints stay behind: EMA weights alone are 143 MB.
 pack() {
     cp "$results"/*.json "$out" 2>/dev/null || true
-    tar -czf "$out/hour.tar.gz" -C "$work/hour" --exclude checkpoints --exclude scratch params.yaml results logs
+    tar -czf "$out/hour.tar.gz" -C "$work/hour" --exclude checkpoints --exclude scratch params.yaml results logs || true
     for figure in "$work"/hour/results/*/figures/figure[13].png; do
         test ! -e "$figure" || cp "$figure" "$out"
     done

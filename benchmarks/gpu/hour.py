@@ -51,7 +51,7 @@ def tiny(scale, smoke):
                     "consistency": tbc,
                 }
             ),
-            "nll": smoke.nll,
+            "nll": scale.nll.model_copy(update={"batch": 64, "evaluations": 4}),
             "trajectories": smoke.trajectories.model_copy(update={"checkpoint": 2}),
             "quality": smoke.quality,
             "planar": smoke.planar.model_copy(update={"problems": ["moons"], "seeds": [0]}),
@@ -102,7 +102,10 @@ def settle(options):
     rate = budget.rates(scale, budget.SHAPES["cifar10"], folder=options.results)
     count = len(scale.pretrain.checkpoints)
     if not options.tiny:
-        count = budget.fitting(name, scale, rate, options.overhead / options.jobs, options.minutes) or 1
+        count = (
+            budget.fitting(name, scale, rate, options.overhead / options.jobs, options.fit or options.minutes)
+            or 1
+        )
     print(f"{count} of {len(scale.pretrain.checkpoints)} checkpoints; rates {rate['source']}", flush=True)
     return name, budget.with_checkpoints(scale, count)
 
@@ -284,6 +287,7 @@ def report(options, name, scale):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--minutes", type=float, default=12.0)
+    arguments.add_argument("--fit", type=float, help="choose checkpoints for so many minutes, not --minutes")
     arguments.add_argument("--archive", help="images instead of CIFAR-10 from torchvision or MLEGFN_MIRROR")
     arguments.add_argument("--folder", type=Path, default=Path("build/gpu/hour"))
     arguments.add_argument("--results", type=Path, help="where gpu-*.json with measured rates lie")
