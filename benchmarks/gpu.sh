@@ -44,19 +44,21 @@ export TORCHINDUCTOR_CACHE_DIR=$work/inductor
 results=$work/results
 mkdir -p "$results"
 
-"$python" -c 'import torch' || { echo "gpu.sh: $python has no torch; set PYTHON" >&2; exit 2; }
-if test -z "$dry"; then
-    "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
-        { echo "gpu.sh: torch finds no GPU here; --dry-run-cpu tries the script out without one" >&2; exit 2; }
-fi
+found=0
+"$python" -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)' || found=$?
+case $found$dry in
+    0 | 01 | 31) ;;
+    3) echo "gpu.sh: torch finds no GPU here; --dry-run-cpu tries the script out without one" >&2; exit 2 ;;
+    *) echo "gpu.sh: $python has no torch that works; set PYTHON" >&2; exit 2 ;;
+esac
 if test ! -e "$work/site/complete"; then
     rm -rf "$work/site"
     mkdir -p "$work/site"
     "$python" benchmarks/gpu/install.py "$wheels" "$work/site"
+    "$python" -c 'import pydantic, ruamel.yaml; from diffusers import DDPMPipeline, UNet2DModel' ||
+        { echo "gpu.sh: the packages do not import; fill $wheels by benchmarks/gpu_wheels.sh" >&2; exit 2; }
     touch "$work/site/complete"
 fi
-"$python" -c 'import pydantic, ruamel.yaml; from diffusers import DDPMPipeline, UNet2DModel' ||
-    { echo "gpu.sh: the packages above do not import; fill $wheels by benchmarks/gpu_wheels.sh" >&2; exit 2; }
 
 tiny=()
 test -z "$dry" || tiny=(--tiny)
