@@ -90,13 +90,18 @@ def looked_up(plan, table):
     return Terms(image, step, *(values[step, image] for values in table))
 
 
+def budgets(images):
+    """Those of BUDGETS that give every step its two images."""
+    return [budget for budget in BUDGETS if budget * images >= images + 2 * (T - 1)]
+
+
 def tried(process, table, dims, seeds):
     """[{budget, observed and claimed error, …}]: ``seeds`` designs at each budget, at one noise."""
     from mlegfn.diffusion.likelihood import reduce_table
     from mlegfn.diffusion.stratified import design, reduce_terms
 
     full, rows = reduce_table(*table, dims).per_image.mean().item(), []
-    for place, budget in enumerate(BUDGETS):
+    for place, budget in enumerate(budgets(table[0].shape[1])):
         errors, claimed = [], []
         for seed in range(seeds * place, seeds * (place + 1)):  # no design of one budget is part of another's
             plan = design(process, table[0].shape[1], budget, seed)
@@ -185,6 +190,8 @@ def main():
     options = arguments.parse_args()
     if options.images and not options.label:
         arguments.error("--images needs a --label")
+    if not budgets(options.test):
+        arguments.error(f"--test must be at least {math.ceil(2 * (T - 1) / (BUDGETS[-1] - 1))}")
     label = options.label or "digits"
     started, where = time.perf_counter(), provenance()
 
@@ -197,7 +204,7 @@ def main():
     dims, at = test[0].numel(), time.perf_counter()
     table = bound_table(model, test, SEED, batch=250, description="full sum")
     full, full_seconds = reduce_table(*table, dims), time.perf_counter() - at
-    plan, at = design(model.process, len(test), BUDGETS[0], SEED), time.perf_counter()
+    plan, at = design(model.process, len(test), budgets(len(test))[0], SEED), time.perf_counter()
     afresh = sampled_terms(model, test, plan, SEED, batch=250, description="stratified")
     afresh_seconds = time.perf_counter() - at
     same = (afresh.value - looked_up(plan, table).value).abs() / (dims * math.log(2))

@@ -138,3 +138,24 @@ def pretrain_stage(folder, scale, step, kill=None):
     if kill == "checkpoint":
         checkpoint.write_json = lambda *_: die()
     pretrain.run("smoke", scale, step)
+
+
+def finetune_stage(folder, scale, kill=None):
+    """The stage ``finetune`` from step 2 in ``folder``. kill: dies when so many steps of its training are saved."""
+    import torch
+
+    from mlegfn.stages import finetune
+    from mlegfn.training.scratch import Scratch
+
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    save, saved = Scratch.save, []
+
+    def dying(scratch, state):
+        save(scratch, state)
+        saved.append(state.step)
+        if len(saved) == kill:
+            die()
+
+    Scratch.save = dying
+    finetune.run("smoke", scale, 2, "tbc", 0)

@@ -61,6 +61,7 @@ def write(
     cost=10,
     planar_shift=-0.05,
     mmd=0.5,
+    quality=0.3,
 ):
     """Write every metrics file that ``settings`` name under ``root/name`` and return them as Metrics.
 
@@ -70,6 +71,7 @@ def write(
     :param noise: the standard deviation of a seed's and of an image's difference
     :param cost: network evaluations of `tbc` in those of the other arms
     :param planar_shift: nats by which mle_gfn lies above ddpm
+    :param quality: every model's sliced Wasserstein distance on pixels; the floor's is 0.2
     :param mmd: of mle_gfn, in units of the floor's 95 % quantile
     """
     generator = np.random.default_rng(7)
@@ -143,6 +145,40 @@ def write(
                         "log": [],
                     },
                 )
+    shown = settings.trajectories
+    for arm in ("baseline", *settings.finetune.arms):
+        tuned = arm != "baseline"
+        run = f"{shown.checkpoint}-{arm}-{shown.finetune_seed}" if tuned else f"baseline-{shown.checkpoint}"
+        write_json(
+            folder / "quality" / f"{run}.json",
+            {
+                "scale": name,
+                "checkpoint": shown.checkpoint,
+                "arm": arm,
+                "seed": shown.finetune_seed if tuned else None,
+                "step": shown.checkpoint + (steps if tuned else 0),
+                "finetune_step": steps if tuned else 0,
+                "levels": 17,
+                "timesteps": 50,
+                "images": images,
+                "projections": 500,
+                "patch": 4,
+                "patches_per_image": 8,
+                "sliced_wasserstein": {"pixels": quality, "patches": quality / 2},
+                "fid": None,
+                "inception_score": None,
+                "why": "not measured: quality.inception in params.yaml names no weights file",
+                "floor": {
+                    "draws": 10,
+                    "sliced_wasserstein": {
+                        "pixels": {"mean": 0.2, "standard_deviation": 0.01},
+                        "patches": {"mean": 0.1, "standard_deviation": 0.005},
+                    },
+                    "fid": None,
+                    "inception_score": None,
+                },
+            },
+        )
     for problem in settings.planar.problems:
         runs = []
         for seed in settings.planar.seeds:

@@ -100,7 +100,7 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     smoke.run("mlegfn", "reproduce", "--scale", "smoke")
     after = runs(smoke)
     ran = {name for name in after if after[name] > before[name]}
-    assert ran == changed | stages_of(r"nll@smoke-\d+-tbc-\d", "trajectories@.*", *REPORT)
+    assert ran == changed | stages_of(r"(nll|quality)@smoke-\d+-tbc-\d", "trajectories@.*", *REPORT)
     assert dvc_status(smoke) == set()
 
 
@@ -108,6 +108,7 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     "before, after, patterns",
     [
         ("    nll:\n      seed: 0", "    nll:\n      seed: 1", ["nll@.*"]),
+        ("    quality:\n      seed: 0", "    quality:\n      seed: 1", ["quality@.*"]),
         ("      hidden: 8", "      hidden: 9", ["planar@.*"]),
         ("      train_limit: 64", "      train_limit: 60", ["fetch@.*"]),
         ("      save_every_minutes: 1.0", "      save_every_minutes: 2.0", []),
@@ -127,7 +128,15 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
             [r"(finetune|nll)@smoke-\d+-\w+-5", *REPORT],
         ),
     ],
-    ids=["nll.seed", "planar.hidden", "data", "no result depends on it", "a checkpoint more", "a seed more"],
+    ids=[
+        "nll.seed",
+        "quality.seed",
+        "planar.hidden",
+        "data",
+        "no result depends on it",
+        "a checkpoint more",
+        "a seed more",
+    ],
 )
 def test_what_a_setting_makes_stale(smoke, monkeypatch, before, after, patterns):
     smoke.edit("params.yaml", before, after)
@@ -216,7 +225,7 @@ def test_restore_in_a_clone_runs_nothing(snakemade, tmp_path):
     first.run("mlegfn", "record")
     subprocess.run(["git", "clone", "-q", first.root, tmp_path / "second"], check=True)
     second = type(first)(tmp_path / "second", {k: v for k, v in first.environment.items() if k != "PATH"})
-    assert "37 of 37" in second.run("mlegfn", "restore").stdout
+    assert "41 of 41" in second.run("mlegfn", "restore").stdout
     assert "Nothing to be done" in second.run("snakemake", "-n", "--config", "scale=smoke").stdout
     assert results(second) == results(snakemade)
 

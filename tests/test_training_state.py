@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from exact import TinyNetwork
-from killed import ended, pretrain_stage, start, tiny_training
+from killed import ended, finetune_stage, pretrain_stage, start, tiny_training
 from safetensors.torch import load_file, save_file
 
 from mlegfn import paths
@@ -162,6 +162,28 @@ def test_the_stage_does_not_pick_up_the_scratch_of_other_settings(prepared, tmp_
         assert ended(start(pretrain_stage, place, scale, 18)) == 0
     name = "smoke/metrics/pretrain/18.json"
     assert outputs(folder)[name] == outputs(plain)[name]
+
+
+def test_a_finetune_killed_before_and_after_its_first_point_is_the_uninterrupted_one(prepared, tmp_path):
+    """Weights, log, and the network evaluations, which are counted across the interruptions."""
+    scale, first = prepared
+    tbc = scale.finetune.consistency.model_copy(update={"weight": 0.01, "chunk": 7})
+    finetune = scale.finetune.model_copy(update={"evaluate_at": [3, 7], "steps": 7, "consistency": tbc})
+    scale = scale.model_copy(update={"finetune": finetune})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        shutil.copytree(first, folder)
+    assert ended(start(finetune_stage, whole, scale)) == 0
+    for saves in (2, 3):  # at step 2, and at step 5
+        assert ended(start(finetune_stage, killed, scale, saves)) == -9
+    assert saved_steps(killed) == [5]
+    shutil.rmtree(next(killed.glob("results/smoke/scratch/*/points/step-3")))  # then its state is of no use
+    assert ended(start(finetune_stage, killed, scale, 5)) == -9
+    assert saved_steps(killed) == [5]
+    assert ended(start(finetune_stage, killed, scale)) == 0
+    assert outputs(killed) == outputs(whole)
+    assert "smoke/checkpoints/finetune-2-tbc-0/step-7/training_state.safetensors" in outputs(killed)
+    assert saved_steps(killed) == []
 
 
 # ---------------------------------------------------------------- fingerprints

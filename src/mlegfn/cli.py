@@ -10,6 +10,9 @@ from mlegfn.errors import UserError
 # One thread a process: results must not depend on the number of cores, and parallelism is the engine's.
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+# What to lower where a stage runs out of memory.
+STAGE_MEMORY = "`batch` or `consistency.chunk` of this scale in params.yaml"
+
 
 def parser():
     """Every subcommand with its options; ``run`` is the function that it calls with the parsed options."""
@@ -31,7 +34,7 @@ def parser():
     stage = add("stage", _stage, "run one stage (the engines call this)", scale="required")
     stage.add_argument("name", help="fetch, pretrain, finetune, …: see `mlegfn plan`")
     stage.add_argument("--step", type=int, help="checkpoint, in training steps")
-    stage.add_argument("--arm", help="simple, vlb, tbc; for nll also baseline")
+    stage.add_argument("--arm", help="simple, vlb, tbc; for nll and quality also baseline")
     stage.add_argument("--seed", type=int, help="fine-tuning seed")
     stage.add_argument("--problem", help="planar problem")
     stage.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
@@ -47,6 +50,8 @@ def parser():
     reproduce.add_argument("--cores", type=int, help="stages at once (default: every core)")
     reproduce.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
 
+    _external(add)
+
     add("restore", _restore, "fetch every recorded artifact from the remote")
     add("record", _record, "share every recorded artifact through the remote")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
@@ -55,6 +60,106 @@ def parser():
     warm.add_argument("socket")
     add("dvc", None, "DVC's own command line, but quick with a long dvc.lock")
     return top
+
+
+def _external(add):
+    """The commands for any Diffusers DDPM folder; docs/checkpoints.md has examples."""
+    images = "cifar10, digits, scale:NAME (data/NAME), or a folder, .zip or .tar.* with train/ and test/"
+
+    def command(name, help, variances=("large", "small", "analytic")):
+        each = add(name, _command, help)
+        each.set_defaults(lower="--batch")
+        each.add_argument("path", metavar="PATH", help="a Diffusers DDPM folder, or owner/name of the hub")
+        each.add_argument("--variance", choices=variances, help="default: what the folder says")
+        each.add_argument("--levels", type=_levels, help="grey values of a pixel (default: the data's; 256)")
+        each.add_argument("--seed", type=_index, default=0)
+        each.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+        each.add_argument(
+            "--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of the network"
+        )
+        return each
+
+    nll = command("nll", "print the bits/dim of any Diffusers DDPM checkpoint")
+    nll.add_argument("--images", metavar="WHAT", default="cifar10", help=f"{images} (default: cifar10)")
+    nll.add_argument("--limit", type=_count, metavar="N", help="only the first N test images")
+    nll.add_argument("--estimator", choices=["full", "stratified"], help="default: stratified from T = 200")
+    nll.add_argument(
+        "--evaluations", type=_count, default=100, metavar="K", help="an image, of stratified (default: 100)"
+    )
+    nll.add_argument(
+        "--decoder", choices=["exact", "tanh"], help="CDF of L_0; tanh is DDPM's (default: exact)"
+    )
+    nll.add_argument("--batch", type=_count, default=512, help="states evaluated at once (default: 512)")
+    nll.add_argument("--json", metavar="FILE", help="write every number here too")
+
+    sample = command("sample", "draw samples of any Diffusers DDPM checkpoint")
+    sample.add_argument("--out", required=True, metavar="FILE.png", help="a sheet of all samples")
+    sample.add_argument(
+        "--npz", metavar="FILE", help="the samples as uint8 [N, H, W, C], 0 … 255, named arr_0"
+    )
+    sample.add_argument("--count", type=_count, default=64)
+    sample.add_argument("--batch", type=_count, default=64, help="samples drawn at once (default: 64)")
+    sample.add_argument(
+        "--clip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="clip x̂_0 in each step if the scheduler says so, as diffusers does (default)",
+    )
+
+    finetune = command("finetune", "train a Diffusers DDPM checkpoint on, and write another")
+    finetune.set_defaults(lower="--batch, or `finetune.consistency.chunk` of the scale in params.yaml")
+    finetune.add_argument("--out", required=True, metavar="FOLDER", help="a new Diffusers folder")
+    finetune.add_argument("--images", required=True, metavar="WHAT", help=images)
+    finetune.add_argument("--arm", choices=["simple", "vlb", "tbc"], default="tbc")
+    finetune.add_argument(
+        "--scale", default="digits", help="whose `finetune` block has the rest (default: digits)"
+    )
+    finetune.add_argument("--steps", type=_count)
+    finetune.add_argument("--batch", type=_count, help="images a step")
+    finetune.add_argument("--lr", type=_positive)
+    finetune.add_argument(
+        "--evaluate", type=_count, metavar="N", help="bits/dim of N test images before and after"
+    )
+    for each in (nll, finetune):
+        each.add_argument(
+            "--variance-images",
+            type=_count,
+            default=64,
+            metavar="N",
+            help="training images behind the analytic variances (default: 64)",
+        )
+
+
+def _count(text):
+    """A whole number from 1."""
+    return _number(text, int, 1)
+
+
+def _index(text):
+    """A whole number from 0."""
+    return _number(text, int, 0)
+
+
+def _levels(text):
+    """Grey values that a byte can hold."""
+    return _number(text, int, 2, 256)
+
+
+def _positive(text):
+    """A number above 0."""
+    return _number(text, float, 5e-324)
+
+
+def _number(text, kind, least, most=10**9):
+    try:
+        if least <= (value := kind(text)) <= most:
+            return value
+    except ValueError:
+        pass
+    bounds = f"from {least} to {most}" if kind is int else "above 0"
+    raise argparse.ArgumentTypeError(
+        f"expected a {'whole ' if kind is int else ''}number, {bounds}, got {text!r}"
+    )
 
 
 def main(argv=None):
@@ -71,6 +176,7 @@ def main(argv=None):
 
 def run_here(argv):
     """``main`` without the warm server."""
+    options = None
     try:
         if argv[:1] == ["dvc"]:
             return _dvc(argv[1:])
@@ -82,8 +188,8 @@ def run_here(argv):
         # Whoever read us (`| head`) has had enough; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except OSError as error:
-        mendable = explain(error)
+    except Exception as error:  # OSError, MemoryError, torch's own of memory: what it is, `explain` knows
+        mendable = explain(error, getattr(options, "lower", STAGE_MEMORY))
         if mendable is None:
             raise
         return complain(mendable)
@@ -98,8 +204,11 @@ def complain(error):
     return 2
 
 
-def explain(error):
-    """The UserError behind an exception that the machine, not the code, is to blame for; else None."""
+def explain(error, lower=STAGE_MEMORY):
+    """The UserError behind an exception that the machine, not the code, is to blame for; else None.
+
+    ``lower``: the setting that saves memory.
+    """
     name = getattr(error, "filename", None) or "a file"
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
@@ -110,8 +219,9 @@ def explain(error):
         return UserError(
             f"{name}: not permitted ({error.strerror}); give this user the right to it and run again"
         )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return UserError("out of memory; lower `batch` or `consistency.chunk` of this scale in params.yaml")
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or "DefaultCPUAllocator" in str(error):  # torch's word for it on a CPU, in a plain RuntimeError
+        return UserError(f"out of memory; lower {lower}")
     return None
 
 
@@ -156,6 +266,12 @@ def _reproduce(options):
     from mlegfn.pipeline.reproduce import reproduce
 
     return reproduce(options.scale, options.cores, options.allow_cpu)
+
+
+def _command(options):
+    from importlib import import_module
+
+    return import_module(f"mlegfn.commands.{options.command}").run(options)
 
 
 def _restore(options):

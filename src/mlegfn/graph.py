@@ -15,7 +15,10 @@ from mlegfn.errors import UserError
 
 GRAPH = "graph.json"
 
-STAGES = ("fetch", "pretrain", "finetune", "nll", "trajectories", "planar", "figures", "tables", "verdict")
+STAGES = (
+    *("fetch", "pretrain", "finetune", "nll", "trajectories", "quality", "planar"),
+    *("figures", "tables", "verdict"),
+)
 
 
 def derive(params):
@@ -71,6 +74,7 @@ def _add_scale(graph, name, scale):
         **device,
         "model": f"{checkpoints}/finetune-{shown.checkpoint}-{shown.arm}-{shown.finetune_seed}",
     }
+    _add_quality(graph, device, scale)
     for problem in scale.planar.problems:
         graph["planar"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
     for stage in ("figures", "tables", "verdict"):
@@ -79,6 +83,24 @@ def _add_scale(graph, name, scale):
 
 def _add_nll(graph, device, run, model, select):
     graph["nll"][f"{device['scale']}-{run}"] = {**device, "run": run, "model": model, "select": select}
+
+
+def _add_quality(graph, device, scale):
+    """The baseline at the checkpoint that Figure 3 shows, and each arm fine-tuned from there with its seed."""
+    name, step, seed = device["scale"], scale.trajectories.checkpoint, scale.trajectories.finetune_seed
+    for arm in ("baseline", *scale.finetune.arms):
+        run = f"baseline-{step}" if arm == "baseline" else f"{step}-{arm}-{seed}"
+        tuned = arm != "baseline"
+        graph["quality"][f"{name}-{run}"] = {
+            **device,
+            "run": run,
+            "model": f"results/{name}/checkpoints/" + (f"finetune-{run}" if tuned else f"pretrain-{step}"),
+            "select": f"--step {step} --arm {arm}" + (f" --seed {seed}" if tuned else ""),
+            # A fine-tune is read at its last point; the baseline repeats what dvc.yaml lists anyway.
+            "point": "finetune.evaluate_at" if tuned else "quality",
+            # DVC hashes the Inception weights too, if there are any.
+            "input": scale.quality.inception or "src/mlegfn/artifacts.py",
+        }
 
 
 def render(params):

@@ -27,6 +27,7 @@ def examine(scale_name):
         ("disk", lambda: disk(scale)),
         ("gpu", lambda: gpu(scale)),
         ("data", lambda: data(scale_name, scale)),
+        ("fid", lambda: inception(scale_name, scale)),
         ("graph", lambda: graph.check(config.load()) or "graph.json follows from params.yaml"),
         ("remote", remote),
     ):
@@ -124,6 +125,18 @@ def cifar10():
             f"MLEGFN_MIRROR: {mirror}: not found; name a copy of CIFAR-10, or unset it to download"
         )
     return f"the stage fetch takes CIFAR-10 from MLEGFN_MIRROR, {mirror}"
+
+
+def inception(scale_name, scale):
+    path = scale.quality.inception
+    if path is None:
+        return "note", "not measured: quality.inception names no file of torch-fidelity's Inception weights"
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}: not found; put torch-fidelity's Inception weights there or null at "
+            f"scales.{scale_name}.quality.inception"
+        )
+    return f"with the weights {path}; the stage quality verifies them"
 
 
 def remote():

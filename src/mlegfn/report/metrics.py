@@ -12,6 +12,10 @@ from mlegfn.errors import UserError
 PLANAR_MODELS = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
 
 
+# What the sample-quality files of a scale must agree on, or their numbers cannot stand in one table.
+QUALITY_EQUAL = ("images", "projections", "patch", "patches_per_image", "levels", "timesteps", "why")
+
+
 class Point(NamedTuple):
     """The NLL of one model: ``step`` since the start of training, ``finetune_step`` since the checkpoint."""
 
@@ -93,6 +97,24 @@ class Metrics:
     def baseline_cost(self):
         """Network evaluations of one step of the baseline: a forward and a backward an image."""
         return 2 * self.scale.pretrain.batch
+
+    def quality(self):
+        """``{run: contents}`` of the sample-quality files, the baseline's first. Only the tables ask for them.
+
+        A missing or misfitting file is a UserError that says what makes it.
+        """
+        shown, found = self.scale.trajectories, {}
+        step, seed = shown.checkpoint, shown.finetune_seed
+        runs = [f"baseline-{step}", *(f"{step}-{arm}-{seed}" for arm in self.arms)]
+        for run in runs:
+            file, stage = f"quality/{run}.json", f"quality@{self.name}-{run}"
+            found[run] = self._read(file, stage, "step", "sliced_wasserstein", "fid", "floor", *QUALITY_EQUAL)
+            if odd := [key for key in QUALITY_EQUAL if found[run][key] != found[runs[0]][key]]:
+                raise UserError(
+                    f"{self._folder / file}: its {odd[0]} is {found[run][odd[0]]}, in quality/{runs[0]}.json it "
+                    f"is {found[runs[0]][odd[0]]}; run `dvc repro {stage}`"
+                )
+        return found
 
     def _baseline(self, step):
         points = self._points(f"nll/baseline-{step}.json", f"nll@{self.name}-baseline-{step}", [0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas
 
-from mlegfn.report import statistics
+from mlegfn.report import quality, statistics
 from mlegfn.report.comparison import budgets, differences
 from mlegfn.report.metrics import planar_values
 
@@ -11,12 +11,13 @@ MODELS = {"ddpm": "DDPM", "vlb": "DDPM on L_vlb", "mle_gfn": "MLE-GFN"}
 
 
 def make(metrics):
-    """``{file name: text}``: {nll,paired,planar}.{csv,md}."""
+    """``{file name: text}``: {nll,paired,planar,quality}.{csv,md}."""
     files = {}
     for name, (frame, columns, text) in {
         "nll": (nll(metrics), NLL, nll_caption(metrics)),
         "paired": (paired(metrics), PAIRED, paired_caption(metrics)),
         "planar": (planar(metrics), PLANAR, planar_caption(metrics)),
+        "quality": (quality.frame(metrics), QUALITY, quality.caption(metrics)),
     }.items():
         files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n")
         files[f"{name}.md"] = f"{text}\n\n{markdown(frame, columns)}\n"
@@ -253,6 +254,18 @@ PLANAR = {
     "MMD² · 10³": _spread("mmd", 3, 1000),
     "floor: mean": _get("mmd_floor_mean", lambda v: number(1000 * v, 3)),
     "floor: 95 %": _get("mmd_floor_quantile_95", lambda v: number(1000 * v, 3)),
+}
+QUALITY = {
+    "model": _get("model"),
+    "step": _get("step", _count),
+    "SWD, pixels": _spread("swd_pixels"),
+    "÷ floor": _get("swd_pixels_over_floor", lambda v: number(v, 2)),
+    "SWD, patches": _spread("swd_patches"),
+    "÷ floor ": _get("swd_patches_over_floor", lambda v: number(v, 2)),
+    "FID": _get("fid", lambda v: number(v, 2) or "not measured"),
+    "Inception Score": lambda row: (
+        "not measured" if pandas.isna(row["inception_score"]) else _spread("inception_score", 2)(row)
+    ),
 }
 
 

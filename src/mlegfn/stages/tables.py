@@ -1,7 +1,7 @@
 """Stage ``tables``: metrics → the tables.
 
-In:  results/<scale>/metrics/{nll,finetune,planar}
-Out: results/<scale>/tables/{nll,paired,planar}.{csv,md}
+In:  results/<scale>/metrics/{nll,finetune,planar,quality}
+Out: results/<scale>/tables/{nll,paired,planar,quality}.{csv,md}
 """
 
 from mlegfn import paths

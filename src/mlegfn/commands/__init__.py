@@ -1,0 +1,1 @@
+"""What `mlegfn nll`, `sample` and `finetune` do: one module a command."""
