@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -224,7 +225,8 @@ def run(options, name, until):
 
 def serve_warm(options, environment):
     """A process that has imported the libraries, so that stages need not; None if it does not start."""
-    socket = Path("/tmp" if os.name == "posix" else options.folder) / f"mlegfn-hour-{os.getpid()}"
+    # A socket's path may be short only, and the folder's may be long.
+    socket = Path(tempfile.gettempdir()) / f"mlegfn-hour-{os.getpid()}"
     command = [sys.executable, "-m", "mlegfn", "warm", str(socket)]
     server = subprocess.Popen(command, cwd=options.folder, env=environment)
     deadline = time.monotonic() + 90
