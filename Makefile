@@ -6,7 +6,8 @@ RANKS  ?=
 BIN    := .venv/bin
 
 # Long runs, settings searches: started by name, not by `make bench`.
-BENCHMARKS := $(filter-out benchmarks/machine.py benchmarks/recipe_search.py,$(wildcard benchmarks/*.py))
+HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py workers.py budget.py)
+BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test restore record clean-scale lock bench

@@ -20,8 +20,16 @@ def cpu():
 
 
 def git(*arguments):
-    """What git prints, stripped."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    """What git prints, stripped; None where there is no git, or no repository (a copy on a rented machine)."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def commit():
+    """The commit of this code: from git, or, in a copy without it, from MLEGFN_COMMIT."""
+    return git("rev-parse", "HEAD") or os.environ.get("MLEGFN_COMMIT") or None
 
 
 def provenance():
@@ -37,8 +45,10 @@ def provenance():
         "torch": torch.__version__,
         "diffusers": version("diffusers"),
         "threads": torch.get_num_threads(),
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "commit": commit(),
+        "dirty": None
+        if (changed := git("status", "--porcelain", "--untracked-files=no")) is None
+        else bool(changed),
     }
 
 
@@ -63,11 +73,11 @@ def ratio(found, one, other, clock="wall"):
     return median(found[one][clock]) / median(found[other][clock])
 
 
-def finish(name, provenance, started, bars, **measured):
-    """Write benchmarks/results/<name>.json and say which bars were met; returns the exit code, 1 for a miss.
+def finish(name, provenance, started, bars, results=None, **measured):
+    """Write <results>/<name>.json and say which bars were met; returns the exit code, 1 for a miss.
 
     provenance: taken at the start, so that the load is not our own; started: time.perf_counter() then;
-    bars: {name: (value, "<=" or ">=", bound)}.
+    bars: {name: (value, "<=" or ">=", bound)}; results: a folder, benchmarks/results if None.
     """
     from mlegfn.artifacts import write_json
 
@@ -80,7 +90,7 @@ def finish(name, provenance, started, bars, **measured):
         }
         for bar, (value, sign, bound) in bars.items()
     }
-    path = RESULTS / f"{name}.json"
+    path = Path(results or RESULTS) / f"{name}.json"
     seconds = time.perf_counter() - started
     write_json(path, {"benchmark": name, **provenance, "seconds": seconds, "bars": checked, **measured})
     for bar, found in checked.items():

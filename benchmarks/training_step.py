@@ -15,9 +15,7 @@ Writes benchmarks/results/training_step.json.
 """
 
 import argparse
-import contextlib
 import copy
-import io
 import sys
 import time
 from pathlib import Path
@@ -25,90 +23,8 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from loops import SEED, network_only, ours, stock
 from machine import finish, interleaved, provenance, ratio
-
-SEED = 0
-
-
-def ours(scale, images, network, model_of_network):
-    """A function that advances our training by some steps."""
-    from mlegfn.training.loop import train
-    from mlegfn.training.pretraining import pretrain_gradient
-    from mlegfn.training.state import new_state
-
-    settings, logs = scale.pretrain, []
-    state = new_state(network, settings.optimizer)
-    accumulate = pretrain_gradient(model_of_network(network), images, settings, scale.data.flip)
-
-    def advance(steps):
-        with contextlib.redirect_stderr(io.StringIO()):  # the progress bar is drawn, and not seen
-            train(
-                state,
-                accumulate,
-                settings.optimizer,
-                state.step + steps,
-                after_step=lambda _, entry: logs.append(entry),
-            )
-
-    return advance
-
-
-def stock(scale, images, network, process, fused=None, foreach=False):
-    """A function that advances a plain diffusers training by some steps."""
-    import torch
-    from diffusers import DDPMScheduler
-    from diffusers.training_utils import EMAModel
-    from torch.nn.functional import mse_loss
-    from torch.utils.data import DataLoader, TensorDataset
-
-    settings = scale.pretrain.optimizer
-    scheduler = DDPMScheduler(num_train_timesteps=process.timesteps, trained_betas=process.beta[1:].tolist())
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, fused=fused)
-    ema = EMAModel(network.parameters(), decay=settings.ema_decay, foreach=foreach)
-    loader = DataLoader(TensorDataset(images), batch_size=scale.pretrain.batch, shuffle=True, drop_last=True)
-    network.train()
-    torch.manual_seed(SEED)
-
-    def forever():
-        while True:
-            yield from loader
-
-    batches = forever()
-
-    def advance(steps):
-        for _ in range(steps):
-            (clean,) = next(batches)
-            noise = torch.randn_like(clean)
-            t = torch.randint(0, scheduler.config.num_train_timesteps, (len(clean),))
-            noisy = scheduler.add_noise(clean, noise, t)
-            prediction = network(noisy, t, return_dict=False)[0]
-            loss = mse_loss(prediction, noise)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-            optimizer.step()
-            ema.step(network.parameters())
-            optimizer.zero_grad()
-            loss.item()
-
-    return advance
-
-
-def network_only(network, x, time_, dtype=None, channels_last=False):
-    """A function that runs the network forward and backward some times on x."""
-    import torch
-
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-        x = x.contiguous(memory_format=torch.channels_last)
-
-    def advance(steps):
-        for _ in range(steps):
-            network.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-                out = network(x, time_, return_dict=False)[0]
-            out.float().pow(2).mean().backward()
-
-    return advance
 
 
 def summary(found, images):

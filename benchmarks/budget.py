@@ -1,0 +1,287 @@
+"""How many network evaluations a scale asks for, and the GPU-hours that they come to.
+
+    python benchmarks/budget.py [--scale cifar10-hour] [--training-rate IMAGES/S] [--evaluation-rate IMAGES/S]
+                                [--overhead SECONDS] [--json]
+
+The counts are exact: formulas of params.yaml that reproduce the counters in results/ (tests/test_budget.py).
+The hours are counts over two rates, of training (forward and backward) and of evaluation (forward), plus an
+overhead a stage (start, imports, compilation, checkpoints). The rates come from the options, else from
+benchmarks/results/gpu-{training,likelihood}.json where they were measured on a GPU, else from an *assumed*
+utilisation of an H100's bf16 peak; the output says which. ``--fit MINUTES`` says how many checkpoints fit into that time.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machine import RESULTS
+
+H100_PEAK = 989e12  # dense bf16 FLOP/s of an H100 or H200 SXM, NVIDIA's data sheet
+ASSUMED_TRAINING = 0.095  # model-FLOP utilisation: a guess until a GPU has been measured
+ASSUMED_EVALUATION = 0.10
+ASSUMED_OVERHEAD = 15.0  # seconds a stage
+# A denoising step cannot be faster than the launch of its kernels, however few images it is for.
+ASSUMED_LATENCY = 0.015  # seconds a forward pass
+SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
+TEST_IMAGES = {"digits": 360, "cifar10": 10_000}
+
+
+@dataclass
+class Work:
+    """What one kind of stage does in a scale: how many stages, and network evaluations in states.
+
+    ``forward`` counts every evaluation, ``backward`` those with a gradient (as ``training.mle_gfn.Evaluations``);
+    ``passes``: forward passes that must follow each other, whatever the batch.
+    """
+
+    stages: int = 0
+    forward: int = 0
+    backward: int = 0
+    passes: int = 0
+
+    def add(self, forward, backward=0, passes=0):
+        self.stages += 1
+        self.forward += forward
+        self.backward += backward
+        self.passes += passes
+
+
+def variance_evaluations(scale):
+    """Evaluations behind one checkpoint's analytic variances (stages.inputs.mean_errors)."""
+    if scale.diffusion.variance != "analytic":
+        return 0
+    images = min(scale.diffusion.variance_samples, scale.data.train_limit or scale.diffusion.variance_samples)
+    return scale.diffusion.timesteps * images
+
+
+def finetune_step(settings, arm, timesteps):
+    """(forward, backward) evaluations of one step of an arm: ``training.mle_gfn.mle_gfn_backward``."""
+    from mlegfn.training.finetuning import arm_loss, extra_states
+
+    tbc = settings.consistency
+    _, weight = arm_loss(arm, settings)
+    steps = timesteps if tbc.chain == "full" else tbc.chain_steps
+    width = tbc.images * tbc.trajectories
+    rows = steps * width
+    picked = rows if tbc.gradient == "exact" else min(tbc.gradient_steps, steps) * width
+    if weight > 0:
+        first_pass = 0 if tbc.gradient == "exact" and rows <= tbc.chunk else rows
+        backward = settings.batch + picked
+        return first_pass + backward, backward
+    backward = settings.batch + picked + extra_states(tbc, timesteps)
+    return backward, backward
+
+
+def finetune(scale, arm):
+    """(forward, backward) evaluations of one fine-tune, without its variances."""
+    per_step = finetune_step(scale.finetune, arm, scale.diffusion.timesteps)
+    return tuple(count * scale.finetune.evaluate_at[-1] for count in per_step)
+
+
+def nll_evaluations(scale, images):
+    """Evaluations of one NLL of so many images."""
+    from mlegfn.diffusion.stratified import allocation
+    from mlegfn.training.checkpoint import process_of
+
+    if scale.nll.estimator == "full":
+        return images * scale.diffusion.timesteps
+    return int(allocation(process_of(scale.diffusion), images, scale.nll.evaluations).sum())
+
+
+def test_images(scale, archive_test_images=10_000):
+    """How many test images a scale has; an archive's number is not in params.yaml."""
+    there = TEST_IMAGES.get(scale.data.source, archive_test_images)
+    return min(x for x in (there, scale.data.test_limit, scale.data.per_batch) if x)
+
+
+def work(name, scale, archive_test_images=10_000):
+    """{kind of stage: Work} of a scale; the kinds of graph.json, those without a network left out."""
+    from mlegfn import graph
+
+    found = {kind: Work() for kind in ("pretrain", "finetune", "nll", "trajectories", "quality")}
+    settings, T = scale.pretrain, scale.diffusion.timesteps
+    variances, last = variance_evaluations(scale), 0
+    for step in settings.segments:
+        trained = (step - last) * settings.batch
+        found["pretrain"].add(trained + variances, trained)
+        last = step
+
+    points = len(scale.finetune.evaluate_at)
+    one_nll = nll_evaluations(scale, test_images(scale, archive_test_images))
+    stages = graph.derive(_alone(name, scale))
+    for _ in settings.segments:
+        found["nll"].add(one_nll)
+    for item in stages["finetune"].values():
+        forward, backward = finetune(scale, item["arm"])
+        found["finetune"].add(forward + variances * points, backward)
+        found["nll"].add(one_nll * points)
+    sheet = max(scale.trajectories.shown, scale.trajectories.samples)
+    found["trajectories"].add(sheet * T, passes=T)
+    for _ in stages.get("quality", ()):
+        found["quality"].add(scale.quality.samples * T, passes=T * -(-scale.quality.samples // 256))
+    return {kind: part for kind, part in found.items() if part.stages}
+
+
+def _alone(name, scale):
+    """Settings that hold this scale alone."""
+    from mlegfn.config import Params
+
+    return Params.model_construct(scales={name: scale})
+
+
+def rates(scale, shape, training=None, evaluation=None, folder=None):
+    """{"training", "evaluation": states/s, "source": where they come from, in words}.
+
+    folder: where gpu-training.json and gpu-likelihood.json lie, benchmarks/results if None.
+    """
+    from network_cost import flops
+
+    counted = flops(scale, shape)
+    own, sources = {}, []
+    for kind, direction, assumed in (
+        ("training", "forward_backward", ASSUMED_TRAINING),
+        ("evaluation", "forward", ASSUMED_EVALUATION),
+    ):
+        measured = measurement(Path(folder or RESULTS), kind)
+        if measured:
+            # Of DDPM's own network; another one is taken to run at the same FLOP/s.
+            rate, of, gpu = measured
+            own[kind] = rate * of[direction] / counted[direction]
+            sources.append(f"{kind} measured on {gpu}")
+        else:
+            own[kind] = assumed * H100_PEAK / counted[direction]
+            sources.append(
+                f"{kind} ASSUMED, {assumed:.1%} of an H100's bf16 peak of {H100_PEAK / 1e12:.0f} TFLOP/s"
+            )
+    source = "; ".join(sources)
+    if training or evaluation:
+        source = "given on the command line" + ("" if training and evaluation else f"; the other {source}")
+    return {
+        "training": training or own["training"],
+        "evaluation": evaluation or own["evaluation"],
+        "source": source,
+        "flops": counted,
+    }
+
+
+def measurement(folder, kind):
+    """(states/s, FLOPs a state, GPU) of a benchmark of the 35.7 M network on a GPU; None if there is none."""
+    file = folder / {"training": "gpu-training.json", "evaluation": "gpu-likelihood.json"}[kind]
+    found = json.loads(file.read_text()) if file.exists() else {}
+    if not found.get("gpu") or found.get("tiny") or not found["rates"].get(kind):
+        return None
+    return found["rates"][kind], found["flops"], found["gpu"]
+
+
+def seconds(part, rate, overhead):
+    """Wall time of a ``Work`` on one GPU, its stages one after the other."""
+    forward_only = part.forward - part.backward
+    sampling = max(forward_only / rate["evaluation"], part.passes * ASSUMED_LATENCY)
+    return part.backward / rate["training"] + sampling + part.stages * overhead
+
+
+def budget(name, scale, rate, overhead, archive_test_images=10_000):
+    """{"stages": {kind: counts and seconds}, "others", "gpu_hours", "hours"} of a scale."""
+    from mlegfn import graph
+
+    parts = work(name, scale, archive_test_images)
+    rows = {kind: {**asdict(part), "seconds": seconds(part, rate, overhead)} for kind, part in parts.items()}
+    others = sum(
+        len(items)
+        for kind, items in graph.derive(_alone(name, scale)).items()
+        if kind not in rows and kind != "planar"  # planar runs on the CPU, beside the GPU's stages
+    )
+    total = sum(row["seconds"] for row in rows.values())
+    return {
+        "stages": rows,
+        "other_stages": others,
+        "gpu_hours": total / 3600,
+        "hours": (total + others * overhead) / 3600,
+    }
+
+
+def with_checkpoints(scale, count):
+    """The scale with its first ``count`` checkpoints alone; the baseline ends one segment later."""
+    segments = scale.pretrain.segments[: count + 1]
+    pretrain = scale.pretrain.model_copy(update={"checkpoints": segments[:-1], "stop": segments[-1]})
+    shown = scale.trajectories.model_copy(update={"checkpoint": segments[-2]})
+    return scale.model_copy(update={"pretrain": pretrain, "trajectories": shown})
+
+
+def fitting(name, scale, rate, overhead, minutes, archive_test_images=10_000):
+    """The most checkpoints with which the whole scale ends within ``minutes``; 0 if not even one does."""
+    fits = 0
+    for count in range(1, len(scale.pretrain.checkpoints) + 1):
+        found = budget(name, with_checkpoints(scale, count), rate, overhead, archive_test_images)
+        if found["hours"] * 60 <= minutes:
+            fits = count
+    return fits
+
+
+def table(found):
+    """The budget as text."""
+    lines = [
+        f"{'stage':<14}{'stages':>8}{'forward only':>16}{'forward+backward':>18}{'minutes':>10}",
+    ]
+    for kind, row in found["stages"].items():
+        lines.append(
+            f"{kind:<14}{row['stages']:>8}{row['forward'] - row['backward']:>16,}{row['backward']:>18,}"
+            f"{row['seconds'] / 60:>10.1f}"
+        )
+    lines.append(
+        f"{'fetch, report':<14}{found['other_stages']:>8}{'':>16}{'':>18}"
+        f"{found['hours'] * 60 - found['gpu_hours'] * 60:>10.1f}"
+    )
+    lines.append(f"{found['gpu_hours']:.2f} GPU-hours; {found['hours'] * 60:.0f} minutes in all")
+    return "\n".join(lines)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--scale", default="cifar10-hour")
+    arguments.add_argument("--params", default="params.yaml")
+    arguments.add_argument("--training-rate", type=float, help="states/s, forward and backward")
+    arguments.add_argument("--evaluation-rate", type=float, help="states/s, forward")
+    arguments.add_argument("--overhead", type=float, default=ASSUMED_OVERHEAD, help="seconds a stage")
+    arguments.add_argument("--archive-shape", type=int, nargs=3, default=(3, 32, 32), metavar=("C", "H", "W"))
+    arguments.add_argument("--archive-test-images", type=int, default=10_000)
+    arguments.add_argument("--fit", type=float, metavar="MINUTES", help="print how many checkpoints fit")
+    arguments.add_argument("--json", action="store_true")
+    options = arguments.parse_args()
+
+    from mlegfn.config import load
+    from mlegfn.errors import UserError
+
+    try:
+        scale = load(options.params).scale(options.scale)
+    except UserError as error:
+        print(f"budget: {error}", file=sys.stderr)
+        return 2
+    shape = SHAPES.get(scale.data.source, tuple(options.archive_shape))
+    rate = rates(scale, shape, options.training_rate, options.evaluation_rate)
+    if options.fit is not None:
+        print(fitting(options.scale, scale, rate, options.overhead, options.fit, options.archive_test_images))
+        return 0
+    found = budget(options.scale, scale, rate, options.overhead, options.archive_test_images)
+    if options.json:
+        print(
+            json.dumps(
+                {"scale": options.scale, "rates": rate, "overhead": options.overhead, **found}, indent=1
+            )
+        )
+        return 0
+    print(f"scale {options.scale}; a forward pass of one state: {rate['flops']['forward'] / 1e9:.2f} GFLOP")
+    print(
+        f"{rate['training']:.0f} states/s in training, {rate['evaluation']:.0f} in evaluation: {rate['source']}"
+    )
+    print(f"{options.overhead:g} s of overhead a stage (assumed); stages one after the other\n")
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
