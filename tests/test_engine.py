@@ -90,6 +90,29 @@ def test_channels_last_keeps_names_and_values_of_a_training_state():
     assert all(value.is_contiguous() for value in one.values())
 
 
+def test_a_resumed_training_in_channels_last_is_the_uninterrupted_one():
+    """A fused Adam pairs weights and moments in memory order, so both must come back in the same layout."""
+    scale = smoke(channels_last=True)
+
+    def trained(state, stop):
+        network = state.network
+        images = Resident(levels(), 17, "cpu")
+        gradient = pretrain_gradient(model_of(network, scale, 17), images, scale.pretrain, False)
+        train(state, gradient, OPTIMIZER, stop)
+        return state.tensors()
+
+    def fresh():
+        return new_state(place(awake(initial_network(scale, RECORD, 0)), scale.engine, "cpu"), OPTIMIZER)
+
+    whole = trained(fresh(), 6)
+    resumed = fresh()
+    resumed.load(trained(fresh(), 3))
+    for parameter, moments in resumed.optimizer.state.items():
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
+    again = trained(resumed, 6)
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
 # ---------------------------------------------------------------- compilation
 
 

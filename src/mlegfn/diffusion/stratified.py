@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from mlegfn.diffusion.likelihood import BitsPerDim, check_images, noise_of_one, prior_term, progress
-from mlegfn.randomness import generator, onto
+from mlegfn.randomness import generator
 
 __all__ = [
     "Design",
@@ -88,8 +88,9 @@ def allocation(process, images, evaluations):
     wanted = round(images * evaluations)
     if wanted < images + least * (T - 1):
         raise ValueError(
-            f"{evaluations} evaluations of each of {images} images are fewer than t = 1 of every image and each other "
-            f"of {T} steps of {least}: ask for {math.ceil((images + least * (T - 1)) / images)} or more"
+            f"{evaluations} evaluations an image are too few for {images} images: t = 1 is evaluated for all of them and "
+            f"every other of the {T} steps for {least} at least; "
+            f"ask for {math.ceil((images + least * (T - 1)) / images)} or more"
         )
     guess = spread_guess(process)
     share = (1 - FLOOR) * guess / guess.mean() + FLOOR
@@ -146,9 +147,9 @@ def sampled_terms(model, x0, design, seed=0, batch=512, first_index=0, threads=N
         start = 0
         for noise in _noise(x0, image, step, T, (seed, "nll"), batch, threads):
             rows = slice(start, start + len(noise))
-            x = x0[onto(x0.device, image[rows] - first_index)]
-            t = onto(x0.device, step[rows] + 1)
-            x_t = model.process.noise(x, t, onto(x0.device, noise.to(x0.dtype)))
+            x = x0[(image[rows] - first_index).to(x0.device)]
+            t = (step[rows] + 1).to(x0.device)
+            x_t = model.process.noise(x, t, noise.to(x0.device, x0.dtype))
             prediction = model.predict(x_t, t)
             values.append(model.bound_terms(x, x_t, t, prediction).double())
             clipped.append(model.bound_terms(x, x_t, t, prediction, clip=True).double())

@@ -42,7 +42,7 @@ def mean_errors(state, scale, data, images):
         return None
     averaged = build_network(scale, data.record)
     averaged.load_state_dict(state.ema_weights())
-    model = model_of(place(averaged, scale.engine, images.device).eval(), scale, data.levels)
+    model = model_of(place(averaged.eval(), scale.engine, images.device), scale, data.levels)
     count = min(scale.diffusion.variance_samples, len(images))
     mine = distributed.share(count)
     batch, parts = scale.nll.batch, []

@@ -161,5 +161,5 @@ def read_model(path, scale, device="cpu"):
         scale.diffusion.model_dump(), sort_keys=True
     ):
         raise UserError(f"{path}: trained with another `diffusion` block; run again to retrain it")
-    network = place(network, scale.engine, device).eval()
+    network = place(network.eval(), scale.engine, device)
     return model_of(network, scale, record["dataset"]["levels"], record["epsilon_errors"])

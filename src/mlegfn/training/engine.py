@@ -28,7 +28,8 @@ def make_reproducible(wanted):
 
 
 def place(network, engine, device):
-    """The network on its device, in the engine's memory layout, compiled if it asks for that."""
+    """The network on its device, in the engine's memory layout, compiled if it asks for that; in the mode,
+    training or evaluation, that it comes in."""
     layout = torch.channels_last if engine.channels_last else torch.preserve_format
     network = network.to(device=device, memory_format=layout)
     if engine.compile != "none" and torch.device(device).type == "cuda":
@@ -74,13 +75,16 @@ def interpret(network):
 
 
 def _try(network):
-    """Run two images forward and backward, so that a compiler that cannot work fails here."""
+    """Run two images through the network, and back where it is to be trained, so that a compiler that cannot
+    work fails here."""
     config, first = network.config, next(network.parameters())
     x = torch.zeros(2, config.in_channels, config.sample_size, config.sample_size, device=first.device)
+    time = torch.zeros(2, dtype=torch.long, device=first.device)
     with torch.random.fork_rng([first.device] if first.is_cuda else []):
-        network(x, torch.zeros(2, dtype=torch.long, device=first.device), return_dict=False)[
-            0
-        ].sum().backward()
+        with torch.set_grad_enabled(network.training):
+            out = network(x, time, return_dict=False)[0]
+        if network.training:
+            out.sum().backward()
     network.zero_grad(set_to_none=True)
 
 

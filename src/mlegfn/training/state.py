@@ -56,8 +56,10 @@ class TrainingState:
             if moments <= needed:
                 self.optimizer.state[parameter] = {
                     "step": flat[f"adam.step.{name}"].to(self._step_device(parameter), copy=True),
-                    "exp_avg": flat[f"adam.exp_avg.{name}"].to(parameter.device, copy=True),
-                    "exp_avg_sq": flat[f"adam.exp_avg_sq.{name}"].to(parameter.device, copy=True),
+                    # In the parameter's own memory layout: a fused Adam walks all of them in memory order, and
+                    # with channels_last weights beside contiguous moments it would pair the wrong numbers.
+                    "exp_avg": torch.empty_like(parameter).copy_(flat[f"adam.exp_avg.{name}"]),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(flat[f"adam.exp_avg_sq.{name}"]),
                 }
 
     def _step_device(self, parameter):
