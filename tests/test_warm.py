@@ -218,3 +218,23 @@ def test_broken_request_does_not_stop_the_server(server, toy):
         connection.connect(str(server.socket))
         connection.sendall(b"nonsense")
     assert start(server, toy, "exit", "5").wait(20) == 5
+
+
+def test_the_server_never_starts_cuda():
+    """A driver started before the fork would be of no use to any stage; diffusers asks for GPUs at import."""
+    code = """
+import os, torch
+
+def asked():
+    print("asked", flush=True)
+    os._exit(1)
+
+torch.cuda.is_available = asked
+from mlegfn import warm
+warm.preload()
+import diffusers
+print("restored" if torch.cuda.is_available is asked else "replaced", flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "restored")

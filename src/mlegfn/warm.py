@@ -52,14 +52,31 @@ LENGTH = struct.Struct("!Q")
 
 def preload():
     """Import what stages import. One that is missing is the stage's to complain about."""
-    for name in LIBRARIES:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    for name in NAMES:
-        with contextlib.suppress(KeyError, ImportError, AttributeError):
-            getattr(sys.modules["diffusers"], name)
+    with no_look_for_gpus():
+        for name in LIBRARIES:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        for name in NAMES:
+            with contextlib.suppress(KeyError, ImportError, AttributeError):
+                getattr(sys.modules["diffusers"], name)
     gc.collect()
     gc.freeze()  # what is there now stays: no collection touches it, so the children share its pages
+
+
+@contextlib.contextmanager
+def no_look_for_gpus():
+    """diffusers asks at import whether there is a GPU, which starts CUDA's driver, and a driver that is started
+    before a fork is of no use to the child. So here the answer is no; a child asks anew."""
+    try:
+        import torch
+    except ImportError:
+        yield
+        return
+    ask, torch.cuda.is_available = torch.cuda.is_available, lambda: False
+    try:
+        yield
+    finally:
+        torch.cuda.is_available = ask
 
 
 def die_with_parent(signum, parent):
