@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlegfn import families
 from mlegfn.errors import UserError
 from mlegfn.validation import Rule, rule, validate
 from mlegfn.yaml_file import origins, read_yaml
@@ -321,20 +322,92 @@ class Planar(Block):
         return fits(chain_steps, chain, timesteps)
 
 
+class FamilySettings(Block):
+    """One model family's training; what a family has no use for, it ignores."""
+
+    steps: Count = Field(description="training steps")
+    batch: Count = Field(description="data a step")
+    lr: Positive = Field(description="Adam's learning rate, which falls to 0 along a cosine")
+    hidden: Count = Field(description="width of the networks")
+    timesteps: Several = Field(description="T: layers, latents or time steps of a trajectory")
+    train_points: Count = Field(description="how many data to train on; a data set has no more than it has")
+    test_points: Several
+    trajectories: Several = Field(description="K of the importance-weighted bounds")
+
+
+class Families(Block):
+    """Every model family as a GFlowNet (src/mlegfn/families, one file each): Table 1."""
+
+    include: Literal["all"] | Annotated[list[str], Field(min_length=1)] = Field(
+        description="`all`, or the names of files in src/mlegfn/families"
+    )
+    seeds: Annotated[list[Index], Field(min_length=1)]
+    default: FamilySettings = Field(description="for every family that `settings` does not name")
+    settings: dict[str, FamilySettings]
+
+    @rule("seeds")
+    def seeds_differ(seeds):
+        return differ(seeds)
+
+    @rule("include")
+    def included_exist(include):
+        return None if include == "all" else differ(include) or unknown_family(include)
+
+    @rule("settings")
+    def named_exist(settings):
+        return unknown_family(settings)
+
+    @property
+    def names(self):
+        return families.names() if self.include == "all" else self.include
+
+    def of(self, name):
+        """The settings of one family."""
+        return self.settings.get(name, self.default)
+
+
+def unknown_family(named):
+    for name in named:
+        if name not in families.names():
+            return f"no family {name!r}; there are {', '.join(families.names())}"
+
+
+# The blocks of the image experiment: a scale has all of them or none.
+IMAGES = ("engine", "data", "network", "diffusion", "pretrain", "finetune", "nll", "trajectories", "quality")
+EXPERIMENTS = ("planar", "families")  # each may be there or not
+
+
 class Scale(Block):
     accelerator: Literal["cpu", "gpu"] = Field(
         description="`gpu`: refuse to start where there is none, unless --allow-cpu"
     )
-    engine: Engine
-    data: Data
-    network: Network
-    diffusion: Diffusion
-    pretrain: Pretrain
-    finetune: Finetune
-    nll: Nll
-    trajectories: Trajectories
-    quality: Quality
-    planar: Planar
+    engine: Engine | None = None
+    data: Data | None = None
+    network: Network | None = None
+    diffusion: Diffusion | None = None
+    pretrain: Pretrain | None = None
+    finetune: Finetune | None = None
+    nll: Nll | None = None
+    trajectories: Trajectories | None = None
+    quality: Quality | None = None
+    planar: Planar | None = None
+    families: Families | None = None
+
+    @rule(".")
+    def images_come_together(blocks):
+        there = [name for name in IMAGES if blocks.get(name) is not None]
+        if absent := [name for name in IMAGES if name not in there]:
+            if there:
+                return (
+                    f"has {', '.join(there)} but no {', '.join(absent)}: the image experiment needs all of them"
+                )
+            if not any(blocks.get(name) for name in EXPERIMENTS):
+                return f"has nothing to run; give the blocks of the images, or {', '.join(EXPERIMENTS)}"
+
+    @property
+    def has_images(self):
+        """Whether the scale has the image experiment: pretraining, fine-tuning, NLL, Figures 1 and 3."""
+        return self.data is not None
 
     @rule("trajectories.checkpoint", "pretrain.checkpoints")
     def checkpoint_exists(checkpoint, checkpoints):

@@ -1,8 +1,25 @@
-"""THE interface: a Markovian trajectory between data x_0 and noise x_T, and its log-probabilities.
+"""THE interface: Markovian trajectories from a source s_0 to an object x, and their log-probabilities.
 
-Notation of the paper (arXiv 2209.02606) and of DDPM: P_F generates, x_t → x_{t−1}; P_B destroys,
-x_{t−1} → x_t. A *trajectory* is one joint path of P_B from one x_0: states drawn independently for
-each t have the right mean of log w and a wrong variance.
+The paper's notation (arXiv 2209.02606): states s on a directed acyclic graph, trajectories
+τ = (s_0 → s_1 → … → s_T = x), a forward policy P_F(s_{i+1}|s_i) that generates, a backward policy
+P_B(s_i|s_{i+1}) that explains, a state flow F(s) with F(s_0) = Z and F(x) = R(x). Trajectory balance is
+
+    Z · Π P_F(s_{i+1}|s_i)  =  R(x) · Π P_B(s_i|s_{i+1})    for every τ.
+
+In code the index counts down, as in diffusion: x_t = s_{T−t}, so x_T is where a trajectory starts (noise, the
+empty state: drawn from a prior, or fixed with log-probability 0), and x_0 = x is what it makes (data, an object).
+P_F goes x_t → x_{t−1}, P_B goes x_{t−1} → x_t. Then, for every τ that ends in x,
+
+    log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})]  =  log R(x) − log Z  =  log p(x)
+
+is what balance says; for a model trained on data R is the data's own probability and Z = 1. Trajectories that end
+early stay where they are for the steps that are left, with log-probability 0. A step that is *deterministic* both
+ways, x_{t−1} = f(x_t), has Dirac policies; only their ratio means something, the change of variables, so there
+
+    log P_F = −log |det ∂f/∂x_t|  on the graph of f,    log P_B = 0.
+
+A *trajectory* is one joint path of P_B from one x_0: states drawn independently for each t have the right mean of
+log w and a wrong variance.
 """
 
 from dataclasses import dataclass
@@ -66,7 +83,7 @@ class MarkovPair(Protocol):
         """[T+1, N, ...]: one joint path of P_B from each x_0."""
 
     def sample_pf(self, shape, generator) -> Tensor:
-        """[T+1, N, ...]: one path of P_F from each of N draws of the prior."""
+        """[T+1, N, ...]: one path of P_F from each of N draws of the prior; ``shape`` is [N, ...]."""
 
 
 def score(pair, states):

@@ -29,7 +29,8 @@ class Rule(NamedTuple):
 
 
 def rule(*paths):
-    """Decorate a check between settings: it gets the values at ``paths`` (dotted, relative to its block).
+    """Decorate a check between settings: it gets the values at ``paths`` (dotted, relative to its block; "." is
+    the block itself, as the file has it). It is not asked where a path leads through an optional block that is absent.
 
     It returns a sentence where they do not fit, or None. The sentence is reported at the first path.
     """
@@ -122,12 +123,16 @@ def _rule_errors(hint, raw, path, errors):
         if name in raw:
             yield from _rule_errors(_annotated(field), raw[name], (*path, name), errors)
     for relative, check in (each for each in vars(model).values() if isinstance(each, Rule)):
+        if relative == (".",):
+            if sentence := check(raw):
+                yield path, sentence
+            continue
         wanted = [(*path, *each.split(".")) for each in relative]
         if any(_touches(bad, each) for bad in errors for each in wanted):
             continue
         try:
             values = [_value_at(raw, each.split(".")) for each in relative]
-        except KeyError:  # a missing key that was reported as the misspelt one
+        except (KeyError, TypeError):  # absent or null, or the missing key that was reported as a misspelt one
             continue
         if sentence := check(*values):
             yield wanted[0], sentence
@@ -155,8 +160,11 @@ def _base(hint):
 
 
 def _model(hint):
-    """The model class that ``hint`` names, or None."""
+    """The model class that ``hint`` names (an optional one too), or None."""
     base = _base(hint)
+    if get_origin(base) in (Union, types.UnionType):
+        blocks = [each for each in map(_model, get_args(base)) if each is not None]
+        return blocks[0] if len(blocks) == 1 else None
     return base if isinstance(base, type) and issubclass(base, BaseModel) else None
 
 

@@ -1,0 +1,257 @@
+"""Properties that every model family must have, over whatever files there are in mlegfn.families.
+
+Where x can be enumerated, sampling frequencies are compared with log-probabilities; elsewhere with an integral that
+is known, by importance weights:
+
+    P_F is what it says:  E_{τ ~ P_F} [φ(x) P_B(τ|x) / P_F(τ)] = ∫ φ = 1    for any density φ of x,
+    P_B is what it says:  E_{x ~ φ, τ ~ P_B(·|x)} [P_F(τ) / (P_B(τ|x) φ(x))] = ∫ p = 1.
+
+Both are wrong as soon as samples and log-probabilities of either policy do not belong together.
+"""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from mlegfn import families
+from mlegfn.families.family import Check, Family, Fit
+from mlegfn.families.fitting import log_weights
+from mlegfn.objectives.bounds import elbo, importance_weighted
+from mlegfn.randomness import generator
+from mlegfn.trajectory import score
+
+COUNT = 40_000
+SIGMAS = 5.0  # of a fixed seed: a property that holds passes for ever, one that does not fails for ever
+SPREAD = 2.0  # standard deviation of φ where x is continuous
+
+
+@pytest.fixture(scope="module", params=families.names())
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def family(name):
+    return families.load(name)
+
+
+@pytest.fixture(scope="module")
+def model(family):
+    return family.tiny()
+
+
+def shape_of(model, count=COUNT):
+    return (count, *model.shape)
+
+
+def spread(model, count, rng):
+    """``count`` draws x of φ, and log φ(x): uniform over the domain, or a wide Gaussian."""
+    domain = model.domain()
+    if domain is not None:
+        rows = torch.randint(len(domain), (count,), generator=rng)
+        return domain[rows], torch.full((count,), -math.log(len(domain)), dtype=torch.float64)
+    x = SPREAD * torch.randn(shape_of(model, count), generator=rng, dtype=torch.float64)
+    return x, torch.distributions.Normal(0.0, SPREAD).log_prob(x).flatten(1).sum(1)
+
+
+def log_spread(model, x):
+    domain = model.domain()
+    if domain is not None:
+        return torch.full((len(x),), -math.log(len(domain)), dtype=torch.float64)
+    return torch.distributions.Normal(0.0, SPREAD).log_prob(x.double()).flatten(1).sum(1)
+
+
+def deviation(ratios):
+    """How many standard errors the mean of ``ratios`` is from 1."""
+    error = ratios.std() / math.sqrt(len(ratios))
+    assert error < 0.05, f"the weights vary too much for this test to say anything: ± {error:.3f}"
+    return (ratios.mean() - 1).abs().item() / max(error.item(), 1e-9)
+
+
+def forward_deviation(model, pair=None):
+    with torch.no_grad():
+        states = model.sample_pf(shape_of(model), generator(0, "forward"))
+        trajectory = score(pair or model, states)
+    return deviation((log_spread(model, states[0]) - trajectory.log_w).exp())
+
+
+def backward_deviation(model, pair=None):
+    with torch.no_grad():
+        x, log_phi = spread(model, COUNT, generator(0, "spread"))
+        states = model.sample_pb(x, generator(0, "backward"))
+        trajectory = score(pair or model, states)
+    return deviation((trajectory.log_w - log_phi).exp())
+
+
+def test_it_says_what_it_is(family):
+    assert issubclass(family, Family) and family.__doc__
+    assert family.title and family.objective and family.data and len(family.policies) == 2
+    assert family.deterministic in ("neither", "P_F", "P_B", "both")
+    assert isinstance(family.order, int)
+
+
+def test_orders_differ():
+    orders = [families.load(name).order for name in families.names()]
+    assert len(set(orders)) == len(orders)
+
+
+def test_forward_samples_are_scored_as_they_are_drawn(model):
+    assert forward_deviation(model) < SIGMAS
+
+
+def test_backward_samples_are_scored_as_they_are_drawn(model):
+    assert backward_deviation(model) < SIGMAS
+
+
+def test_frequencies_are_probabilities(model):
+    """χ² of sampled x against exact log p(x), where both exist."""
+    domain = model.domain()
+    if domain is None:
+        pytest.skip("x cannot be enumerated")
+    try:
+        log_p = model.log_prob(domain)
+    except NotImplementedError:
+        log_p = exact_by_trajectories(model, domain)
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-6)
+    x = model.sample_pf(shape_of(model), generator(0, "frequencies"))[0]
+    rows = (x[:, None].flatten(2) == domain[None].flatten(2)).all(2).double().mean(0)
+    expected = log_p.detach().exp()
+    z = (rows - expected) / (expected * (1 - expected) / COUNT).sqrt().clamp(min=1e-12)
+    assert z.abs().max() < SIGMAS
+
+
+def exact_by_trajectories(model, domain):
+    """log p(x) from so many trajectories that each x's weights are averaged to 1e-7 or the test says so."""
+    with torch.no_grad():
+        log_w = log_weights(model, domain, 4096, generator(0, "exact"))
+    w = log_w.exp()
+    assert (w.std(1) / 64).max() < 1e-7, "no exact log-probability: give log_prob"
+    return importance_weighted(log_w)
+
+
+def test_backward_after_forward_comes_back(model):
+    states = model.sample_pf(shape_of(model, 64), generator(0, "round trip"))
+    assert states.shape == (model.timesteps + 1, 64, *model.shape)
+    again = model.sample_pb(states[0], generator(1, "round trip"))
+    assert again.shape == states.shape and again.dtype == states.dtype
+    assert torch.equal(again[0], states[0])
+    trajectory = score(model, again)
+    for part in (trajectory.log_prior, trajectory.log_pf, trajectory.log_pb):
+        assert part.isfinite().all()
+    if model.deterministic in ("P_B", "both"):
+        torch.testing.assert_close(again, states, rtol=1e-6, atol=1e-6)
+
+
+def test_the_same_generator_draws_the_same(model):
+    shape = shape_of(model, 8)
+    first, second = (model.sample_pf(shape, generator(3, "again")) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(*(model.sample_pb(first[0], generator(4, "again")) for _ in range(2)))
+
+
+def test_every_parameter_gets_a_gradient(family):
+    model = family.tiny()
+    x = model.sample_pf(shape_of(model, 256), generator(0, "gradient"))[0]
+    log_w = log_weights(model, x, 2, generator(1, "gradient"))
+    (log_w.square().mean() + log_w.mean()).backward()
+    dead = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not dead
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_bounds_are_in_order(model):
+    """ELBO ≤ importance-weighted bound, always; ≤ log p(x) on average, with equality of E w = p(x)."""
+    with torch.no_grad():
+        x = model.sample_pf(shape_of(model, 64), generator(0, "bounds"))[0]
+        log_w = log_weights(model, x, 256, generator(1, "bounds")).double()
+        low, high = elbo(log_w), importance_weighted(log_w)
+        assert (low <= high + 1e-9).all()
+        try:
+            exact = model.log_prob(x).double()
+        except NotImplementedError:
+            return
+    error = (log_w.exp() / exact.exp()[:, None]).std(1) / 16
+    assert ((log_w - exact[:, None]).exp().mean(1) - 1 <= SIGMAS * error + 1e-6).all()
+    assert (high - exact).mean() <= 1e-6 + 3 * (high - exact).std() / 8
+    assert (low - exact).mean() <= 1e-6
+
+
+def test_serialisation_round_trips(family):
+    model, other = family.tiny(seed=0), family.tiny(seed=1)
+    x = model.sample_pf(shape_of(model, 16), generator(0, "save"))[0]
+    states = model.sample_pb(x, generator(1, "save"))
+    before = score(model, states).log_w
+    assert not torch.equal(before, score(other, states).log_w), "seeds must differ, or this shows nothing"
+    other.load_state_dict(load(save({k: v.contiguous() for k, v in model.state_dict().items()})))
+    assert torch.equal(before, score(other, states).log_w)
+
+
+def test_single_and_double_precision_agree(family):
+    double, single = family.tiny(torch.float64), family.tiny(torch.float32)
+    single.load_state_dict(
+        {k: v.to(single.state_dict()[k].dtype) for k, v in double.state_dict().items()}
+    )
+    states = double.sample_pf(shape_of(double, 32), generator(0, "precision"))
+    narrow = states.float() if states.is_floating_point() else states
+    low, high = score(single, narrow), score(double, narrow.to(states.dtype))
+    assert low.log_w.dtype == torch.float32 and high.log_w.dtype == torch.float64
+    torch.testing.assert_close(low.log_w.double(), high.log_w, rtol=1e-3, atol=1e-3)
+
+
+class Wrong:
+    """A pair whose log P_B (or P_F) is off by ``bias`` nats a trajectory: a mismatched policy."""
+
+    def __init__(self, model, bias):
+        self.model, self.timesteps, self.bias = model, model.timesteps, bias
+        self.log_prior, self.log_pf = model.log_prior, model.log_pf
+
+    def log_pb(self, x_prev, x_t, t):
+        return self.model.log_pb(x_prev, x_t, t) + self.bias / self.timesteps
+
+
+@pytest.mark.parametrize("bias", [0.7, -0.7])
+def test_a_mismatched_policy_is_found(model, bias):
+    assert forward_deviation(model, Wrong(model, bias)) > SIGMAS
+    assert backward_deviation(model, Wrong(model, bias)) > SIGMAS
+
+
+def test_a_missing_jacobian_is_found(model):
+    """Deterministic families whose log P_F is a change of variables: without it nothing integrates to 1."""
+    if model.deterministic != "both":
+        pytest.skip("its policies have densities")
+    wrong = Wrong(model, 0.0)
+    wrong.log_pf = lambda x_prev, x_t, t: torch.zeros(len(t), dtype=torch.float64)
+    assert max(forward_deviation(model, wrong), backward_deviation(model, wrong)) > SIGMAS
+
+
+def test_its_checks_pass(family, name, smoke_settings):
+    checks = family.checks(smoke_settings.of(name))
+    assert checks and all(isinstance(each, Check) for each in checks)
+    failed = [f"{c.what}: {c.disagreement:.3g} > {c.tolerance:.3g} {c.unit}" for c in checks if not c.passed]
+    assert not failed
+    assert all(math.isfinite(c.disagreement) and 0 <= c.tolerance for c in checks)
+
+
+def test_it_trains(family, name, smoke_settings):
+    """Scale smoke: the training runs, is a function of its seed, and gives scores and something to see."""
+    settings = smoke_settings.of(name)
+    fits = [family.fit(settings, 0) for _ in range(2)]
+    assert all(isinstance(each, Fit) and isinstance(each.model, family) for each in fits)
+    assert fits[0].scores and fits[0].scores == fits[1].scores
+    assert all(math.isfinite(value) for value in fits[0].scores.values())
+    assert 1 <= len(fits[0].panels) <= 4
+    for panel in fits[0].panels:
+        last = {"points": (2,), "curve": (2,)}.get(panel.kind)
+        assert panel.values.isfinite().all() and len(panel.values)
+        assert panel.values.shape[1:] == last if last else panel.values.ndim == 3
+
+
+@pytest.fixture(scope="module")
+def smoke_settings():
+    from conftest import REPOSITORY
+
+    from mlegfn import config
+
+    return config.load(REPOSITORY / "params.yaml").scale("smoke").families
