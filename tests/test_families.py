@@ -156,7 +156,9 @@ def test_every_parameter_gets_a_gradient(family):
     x = model.sample_pf(shape_of(model, 256), generator(0, "gradient"))[0]
     log_w = log_weights(model, x, 2, generator(1, "gradient"))
     (log_w.square().mean() + log_w.mean()).backward()
-    dead = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    dead = [
+        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
     assert not dead
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
@@ -190,9 +192,7 @@ def test_serialisation_round_trips(family):
 
 def test_single_and_double_precision_agree(family):
     double, single = family.tiny(torch.float64), family.tiny(torch.float32)
-    single.load_state_dict(
-        {k: v.to(single.state_dict()[k].dtype) for k, v in double.state_dict().items()}
-    )
+    single.load_state_dict({k: v.to(single.state_dict()[k].dtype) for k, v in double.state_dict().items()})
     states = double.sample_pf(shape_of(double, 32), generator(0, "precision"))
     narrow = states.float() if states.is_floating_point() else states
     low, high = score(single, narrow), score(double, narrow.to(states.dtype))
@@ -231,7 +231,7 @@ def test_its_checks_pass(family, name, smoke_settings):
     assert checks and all(isinstance(each, Check) for each in checks)
     failed = [f"{c.what}: {c.disagreement:.3g} > {c.tolerance:.3g} {c.unit}" for c in checks if not c.passed]
     assert not failed
-    assert all(math.isfinite(c.disagreement) and 0 <= c.tolerance for c in checks)
+    assert all(math.isfinite(c.disagreement) and c.tolerance >= 0 for c in checks)
 
 
 def test_it_trains(family, name, smoke_settings):
