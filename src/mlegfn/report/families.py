@@ -7,7 +7,7 @@ import pandas
 from mlegfn.artifacts import read_json
 from mlegfn.errors import UserError
 from mlegfn.report import families_figure, style
-from mlegfn.report.figures import arrays
+from mlegfn.report.samples import arrays
 
 KEYS = (
     "title",
