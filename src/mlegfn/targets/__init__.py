@@ -1,8 +1,8 @@
 """Unnormalised targets R(x) over objects that are built step by step: what GFlowNets proper are trained on.
 
-A target is the graph, and the reward of the objects on it; it knows nothing of policies. A new one is a file here
-with a class that has what :class:`Target` says. All states are int64 tensors without floating-point surprises, all
-methods take batches, and the *stop* action is always the last.
+A target is the graph, and the reward of the objects on it; it knows nothing of policies. A new one is a file
+here with a class that has what :class:`Target` says. All states are int64 tensors, all methods take batches,
+and the *stop* action is always the last.
 """
 
 from typing import Protocol
@@ -13,10 +13,12 @@ __all__ = ["Target"]
 
 
 class Target(Protocol):
-    """Objects x with reward R(x) > 0, reached from one initial state s_0 by actions 0…A−1, the last one *stop*.
+    """Objects x with reward R(x) > 0, reached from one initial state s_0 by actions 0…A−1, the last one
+    *stop*.
 
-    Every state is reached from s_0 by a number of actions that is its own, its ``level``: the graph is graded. The
-    object of a state is the state itself, after *stop*; where a state is no object yet, *stop* is not allowed.
+    Every state is reached from s_0 by a number of actions that is its own, its ``level``: the graph is
+    graded. The object of a state is the state itself, after *stop*; where a state is no object yet, *stop* is
+    not allowed.
 
     shape:   of one state, without the batch
     actions: A, with *stop*
