@@ -16,8 +16,8 @@ class Hypergrid:
         R(x) = R0 + R1 Π_i [1/2 < |u_i|] + R2 Π_i [3/5 < |u_i| < 4/5],    u_i = 2 x_i/(H−1) − 1.
 
     R1 = 1/2, R2 = 2 and R0 = 0.1, 0.01 or 0.001: the smaller, the harder to leave a mode. u_i is symmetric, as in
-    torchgfn and gfnx. Where a cell lies on a bound, as 3 and 12 of 16 do, floating point takes the one and leaves
-    the other; here bounds are compared in integers, and neither is a mode.
+    torchgfn and gfnx. Where a cell lies on a bound, as 3 and 12 of 16 do, float64 would take the one and leave
+    the other; bounds are compared in integers, and neither is a mode.
     """
 
     def __init__(self, dimensions, side, r0=0.1, r1=0.5, r2=2.0):
