@@ -1,33 +1,24 @@
 """The Schrödinger bridge between two given distributions, by iterative proportional fitting of P_F and P_B."""
 
-import math
-
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from mlegfn.data import planar
 from mlegfn.data.mmd import mmd2_unbiased, mmd_floor
 from mlegfn.data.planar_density import log_density
-from mlegfn.families._gaussian_bridge import Chain, Gaussian, bridge_moments, coupling
-from mlegfn.families.family import Check, Family, Fit, Panel
-from mlegfn.families.fitting import bounds, log_weights, train
+from mlegfn.families._bridge_policies import Affine, Kernel, step_variances
+from mlegfn.families._gaussian_bridge import Gaussian
+from mlegfn.families.family import Family, Fit, Panel
+from mlegfn.families.fitting import bounds, train
 from mlegfn.networks.mlp import TimeMLP
 from mlegfn.randomness import generator, seed_layers
-from mlegfn.trajectory import score, step_index
+from mlegfn.trajectory import step_index
 
 PROBLEMS = ("8gaussians", "moons")  # x_T and x_0
 VARIANCE = 0.5  # σ² of the reference in units where both ends have variance 1
-FIXED = False
 ITERATIONS = 5  # of both half-steps
-
-
-def step_variances(timesteps, variance):
-    """[T] float64: the reference's variance of each step; they sum to σ². Short steps at the ends, where details
-    are, long ones between (De Bortoli et al. 2021, §5)."""
-    t = torch.arange(1, timesteps + 1, dtype=torch.float64)
-    weight = torch.minimum(t, timesteps + 1 - t)
-    return variance * weight / weight.sum()
+SCORED = 1000  # points in sample scores
+FLOOR_REPEATS = 20
 
 
 class Planar:
@@ -37,75 +28,16 @@ class Planar:
         self.problem, self.mean, self.std = problem, points.mean(0), points.std(0)
 
     def log_prob(self, x):
-        return (log_density(self.problem, x * self.std + self.mean) + self.std.double().log().sum()).to(x.dtype)
+        return (log_density(self.problem, self.to_data(x)) + self.std.double().log().sum()).to(x.dtype)
 
     def sample(self, count, generator):
-        return (planar.sample(self.problem, count, generator) - self.mean) / self.std
+        return self.to_model(planar.sample(self.problem, count, generator))
 
+    def to_model(self, points):
+        return (points - self.mean) / self.std
 
-class Affine(nn.Module):
-    """(x [N, d], time int64 [N] in 0…T−1) → drift [N, d], affine in x at each time: all that Gaussians need."""
-
-    def __init__(self, timesteps, dimension):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(timesteps, dimension, dimension))
-        self.shift = nn.Parameter(torch.zeros(timesteps, dimension))
-
-    def forward(self, x, time):
-        return (self.weight[time] @ x[..., None])[..., 0] + self.shift[time]
-
-
-class Kernel(nn.Module):
-    """One policy: N(x + drift(x, t), v_t (WᵀW)⁻¹), v_t the reference's variance of step t, W = W_t lower
-    triangular [d, d], at first I. With ``fixed`` it stays that."""
-
-    def __init__(self, drift, variances, dimension, fixed=False):
-        super().__init__()
-        self.drift = drift
-        self.register_buffer("std", variances.sqrt().to(next(drift.parameters()).dtype))
-        # Below the diagonal W itself, on it log W.
-        self.whitening = nn.Parameter(
-            torch.zeros(len(variances), dimension, dimension, dtype=self.std.dtype), requires_grad=not fixed
-        )
-
-    def factor(self):
-        """W / √v_t, [T, d, d]."""
-        diagonal = self.whitening.diagonal(dim1=1, dim2=2).exp()
-        return (self.whitening.tril(-1) + torch.diag_embed(diagonal)) / self.std[:, None, None]
-
-    def log_prob(self, after, before, t):
-        """[N]: log density of the step of time t from ``before`` to ``after``."""
-        factor, time = self.factor(), t - 1
-        z = (F.embedding(time, factor.flatten(1)).view(-1, *factor.shape[1:])
-             @ (after - before - self.drift(before, time))[..., None])[..., 0]
-        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-        return F.embedding(time, log_det[:, None])[:, 0] - (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi)) / 2
-
-    def step(self, before, t, generator):
-        """A draw of the step of time ``t``, a number."""
-        noise = torch.randn(before.shape, generator=generator, dtype=before.dtype)
-        scaled = torch.linalg.solve_triangular(self.factor()[t - 1], noise.T, upper=False).T
-        return before + self.drift(before, torch.full((len(before),), t - 1)) + scaled
-
-    def chain(self, start, order):
-        """What it does from a Gaussian ``start``, where the drift is ``Affine``; ``order`` of its steps, [T]."""
-        eye = torch.eye(self.drift.shift.shape[1], dtype=self.std.dtype)
-        precision = self.factor().mT @ self.factor()
-        return Chain(
-            start,
-            (eye + self.drift.weight)[order].detach(),
-            self.drift.shift[order].detach(),
-            torch.linalg.inv(precision)[order].detach(),
-        )
-
-    @torch.no_grad()
-    def set(self, chain, order):
-        """Become ``chain``, the inverse of :meth:`chain`."""
-        eye = torch.eye(self.drift.shift.shape[1], dtype=self.std.dtype)
-        self.drift.weight[order] = chain.gain - eye
-        self.drift.shift[order] = chain.shift
-        factor = torch.linalg.inv(torch.linalg.cholesky(chain.noise)) * self.std[order, None, None]
-        self.whitening[order] = factor.tril(-1) + torch.diag_embed(factor.diagonal(dim1=1, dim2=2).log())
+    def to_data(self, points):
+        return points * self.std + self.mean
 
 
 class Bridge(Family):
@@ -125,16 +57,14 @@ class Bridge(Family):
     objective = "KL-trajectory both ways in turn: D_KL(P_F‖P_B) for P_B, D_KL(P_B‖P_F) for P_F"
     data = f"planar: {PROBLEMS[0]} to {PROBLEMS[1]}"
 
-    def __init__(self, prior, drifts, variances, dimension, fixed=False):
+    def __init__(self, prior, drifts, variances, dimension):
         """:param prior: p(x_T), with ``log_prob`` and ``sample``
         :param drifts: networks (x [N, d], time) → [N, d] of P_F and of P_B
         :param variances: [T], the reference's
         """
         super().__init__()
         self.timesteps, self.shape, self.prior = len(variances), (dimension,), prior
-        self.forward_policy, self.backward_policy = (
-            Kernel(drift, variances, dimension, fixed) for drift in drifts
-        )
+        self.forward_policy, self.backward_policy = (Kernel(drift, variances, dimension) for drift in drifts)
 
     def log_prior(self, x_T):
         return self.prior.log_prob(x_T)
@@ -160,16 +90,22 @@ class Bridge(Family):
         return torch.stack(states[::-1])
 
     @classmethod
-    def affine(cls, prior, variances, fixed=False):
+    def affine(cls, prior, variances):
         """float64, affine drifts, at first the reference both ways."""
         dimension = len(prior.mean)
         drifts = [Affine(len(variances), dimension).double() for _ in range(2)]
-        return cls(prior, drifts, variances, dimension, fixed)
+        return cls(prior, drifts, variances, dimension)
 
     def chains(self, p_0):
         """(P_F from the prior, P_B from ``p_0``) as ``Chain``s, where all is Gaussian."""
         order = torch.arange(self.timesteps)
         return self.forward_policy.chain(self.prior, order.flip(0)), self.backward_policy.chain(p_0, order)
+
+    def set_chains(self, p_f, p_b):
+        """Become the policies of two ``Chain``s."""
+        order = torch.arange(self.timesteps)
+        self.forward_policy.set(p_f, order.flip(0))
+        self.backward_policy.set(p_b, order)
 
     def fit_policy(self, name, states, settings, *key):
         """One half-step: maximum likelihood of P_F or P_B (``name``) on trajectories ``states`` of the other, i.e.
@@ -211,15 +147,16 @@ class Bridge(Family):
                 prior, [TimeMLP(3, 8, 1).to(dtype) for _ in range(2)], step_variances(3, 0.4).to(dtype), 2
             )
             for policy in (model.forward_policy, model.backward_policy):
-                for layer in (policy.drift.exit, policy.drift.time):
-                    nn.init.normal_(layer.weight, std=0.02)
-                    nn.init.normal_(layer.bias, std=0.02)
+                for parameter in (*policy.drift.exit.parameters(), *policy.drift.time.parameters()):
+                    nn.init.normal_(parameter, std=0.005)
                 nn.init.normal_(policy.whitening, std=0.05)
         return model
 
     @classmethod
     def checks(cls, settings):
-        return []
+        from mlegfn.families._bridge_checks import all_checks
+
+        return all_checks(cls, settings)
 
     @classmethod
     def fit(cls, settings, seed):
@@ -228,17 +165,71 @@ class Bridge(Family):
             for problem in PROBLEMS
         )
         prior, data = Planar(PROBLEMS[0], start), Planar(PROBLEMS[1], end)
-        points = (end - data.mean) / data.std
+        points = data.to_model(end)
         with torch.random.fork_rng([]):
             seed_layers(seed, "bridge", "init")
             drifts = [TimeMLP(settings.timesteps, settings.hidden, 2) for _ in range(2)]
-        for drift in drifts:  # the time's linear part is not 0 at first, and the reference has no drift
-            nn.init.zeros_(drift.time.weight[-1:])
-            nn.init.zeros_(drift.time.bias[-1:])
-        model = cls(prior, drifts, step_variances(settings.timesteps, VARIANCE), 2, fixed=FIXED)
+        for (
+            drift
+        ) in drifts:  # the reference has none, so neither has the first P_F: no output, no linear part
+            for parameter in (drift.exit.bias, drift.time.weight[-1:], drift.time.bias[-1:]):
+                nn.init.zeros_(parameter)
+        model = cls(prior, drifts, step_variances(settings.timesteps, VARIANCE), 2)
 
         def draw(count, generator):
             return points[torch.randint(len(points), (count,), generator=generator)]
 
         model.iterate(draw, settings.train_points, settings, ITERATIONS, seed, "bridge")
-        return model, prior, data
+        return Fit(model, *model.scores(data, settings, seed))
+
+    def scores(self, data, settings, seed):
+        """(scores, panels) of a planar bridge from ``self.prior`` to ``data``."""
+        import ot
+
+        def rng(*key):
+            return generator(seed, "bridge", *key)
+
+        count = min(SCORED, settings.train_points)
+        fresh = {each: each.sample(2 * count, rng("fresh", each.problem)) for each in (self.prior, data)}
+        forward = self.sample_pf((count, 2), rng("P_F"))
+        backward = self.sample_pb(fresh[data][count:], rng("P_B"))
+        scores = {}
+        for each, made, name in ((data, forward[0], "P_F"), (self.prior, backward[-1], "P_B")):
+            floor = mmd_floor(
+                lambda n, k, each=each: each.to_data(each.sample(n, rng("floor", k))), count, FLOOR_REPEATS
+            )
+            scores[f"MMD² of {name}'s {each.problem} (n = {SCORED})"] = mmd2_unbiased(
+                each.to_data(made), each.to_data(fresh[each][:count])
+            )
+            scores[f"the same of {each.problem} itself, 95 %"] = floor["quantile_95"]
+
+        test = planar.sample(data.problem, settings.test_points, rng("test"))
+        low, high = bounds(self, data.to_model(test), settings.trajectories, rng("trajectories"))
+        log_jacobian = -data.std.double().log().sum()
+        for name, value in (
+            (f"test NLL, nats (importance-weighted, K = {settings.trajectories})", high + log_jacobian),
+            ("test −ELBO, nats", low + log_jacobian),
+            (f"NLL of {data.problem}'s own density there, nats", log_density(data.problem, test)),
+        ):
+            scores[name] = -value.mean().item()
+
+        cost = torch.cdist(fresh[data][:count].double(), fresh[self.prior][:count].double()).square()
+        uniform = torch.full((count,), 1 / count, dtype=torch.float64)
+        for name, value in (
+            ("P_F", (forward[0] - forward[-1]).square().sum(1).mean()),
+            ("P_B", (backward[0] - backward[-1]).square().sum(1).mean()),
+            (
+                "POT's entropic plan, the target",
+                (ot.sinkhorn(uniform, uniform, cost, 2 * VARIANCE) * cost).sum(),
+            ),
+            ("POT's exact plan, the limit σ → 0", ot.emd2(uniform, uniform, cost)),
+        ):
+            scores[f"E|x_T − x_0|² of {name}"] = value.item()
+
+        half = self.timesteps // 2
+        return scores, [
+            Panel(f"data: {data.problem}", "points", fresh[data][:count]),
+            Panel(f"x_T: {self.prior.problem}", "points", forward[-1]),
+            Panel(f"x_{half} of P_F", "points", forward[half]),
+            Panel("x_0 of P_F", "points", forward[0]),
+        ]
