@@ -13,7 +13,7 @@ __all__ = ["Affine", "Kernel", "step_variances"]
 
 def step_variances(timesteps, variance):
     """[T] float64: the reference's variance of each step; they sum to σ². Short steps at the ends, where details
-    are, long ones between (De Bortoli et al. 2021, §5)."""
+    are, long ones between, as De Bortoli et al. 2021 have them."""
     t = torch.arange(1, timesteps + 1, dtype=torch.float64)
     weight = torch.minimum(t, timesteps + 1 - t)
     return variance * weight / weight.sum()
@@ -21,9 +21,7 @@ def step_variances(timesteps, variance):
 
 def matrices(table, time, x):
     """[N, d]: table[time_n] x_n; table [T, d, d], x [N, d]."""
-    rows = F.embedding(time, table.flatten(1)).view(
-        -1, *table.shape[1:]
-    )  # its gradient is fast, unlike indexing's
+    rows = F.embedding(time, table.flatten(1)).view(-1, *table.shape[1:])  # indexing has a slow gradient
     return (rows * x[:, None]).sum(2)
 
 
@@ -40,8 +38,12 @@ class Affine(nn.Module):
 
 
 class Kernel(nn.Module):
-    """One policy: N(x + drift(x, t), v_t (WᵀW)⁻¹), v_t the reference's variance of step t, W = W_t lower
-    triangular [d, d], at first I."""
+    """One policy: N(x + v_t u(x, t), v_t (WᵀW)⁻¹), v_t the reference's variance of step t, W = W_t lower triangular
+    [d, d], at first I.
+
+    u is the network ``drift``: per unit of variance, as then all times have drifts of one size. For short steps the
+    bridge's u is ∇ log of a potential and W is I; for steps that are not, W is needed (docs/math.md).
+    """
 
     def __init__(self, drift, variances, dimension):
         super().__init__()
@@ -55,10 +57,14 @@ class Kernel(nn.Module):
         diagonal = self.whitening.diagonal(dim1=1, dim2=2).exp()
         return (self.whitening.tril(-1) + torch.diag_embed(diagonal)) / self.std[:, None, None]
 
+    def mean(self, before, time):
+        """[N, d]; time = t − 1."""
+        return before + F.embedding(time, self.std.square()[:, None]) * self.drift(before, time)
+
     def log_prob(self, after, before, t):
         """[N]: log density of the step of time t from ``before`` to ``after``."""
         factor, time = self.factor(), t - 1
-        z = matrices(factor, time, after - before - self.drift(before, time))
+        z = matrices(factor, time, after - self.mean(before, time))
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
         return (
             F.embedding(time, log_det[:, None])[:, 0]
@@ -69,7 +75,7 @@ class Kernel(nn.Module):
         """A draw of the step of time ``t``, a number."""
         noise = torch.randn(before.shape, generator=generator, dtype=before.dtype)
         scaled = torch.linalg.solve_triangular(self.factor()[t - 1], noise.T, upper=False).T
-        return before + self.drift(before, torch.full((len(before),), t - 1)) + scaled
+        return self.mean(before, torch.full((len(before),), t - 1)) + scaled
 
     def chain(self, start, order):
         """What it does from a Gaussian ``start``, where the drift is ``Affine``; ``order`` of its steps, [T]."""
@@ -77,8 +83,8 @@ class Kernel(nn.Module):
         precision = self.factor().mT @ self.factor()
         return Chain(
             start,
-            (eye + self.drift.weight)[order].detach(),
-            self.drift.shift[order].detach(),
+            (eye + self.std[:, None, None].square() * self.drift.weight)[order].detach(),
+            (self.std[:, None].square() * self.drift.shift)[order].detach(),
             torch.linalg.inv(precision)[order].detach(),
         )
 
@@ -86,7 +92,7 @@ class Kernel(nn.Module):
     def set(self, chain, order):
         """Become ``chain``, the inverse of :meth:`chain`."""
         eye = torch.eye(self.drift.shift.shape[1], dtype=self.std.dtype)
-        self.drift.weight[order] = chain.gain - eye
-        self.drift.shift[order] = chain.shift
+        self.drift.weight[order] = (chain.gain - eye) / self.std[order, None, None].square()
+        self.drift.shift[order] = chain.shift / self.std[order, None].square()
         factor = torch.linalg.inv(torch.linalg.cholesky(chain.noise)) * self.std[order, None, None]
         self.whitening[order] = factor.tril(-1) + torch.diag_embed(factor.diagonal(dim1=1, dim2=2).log())
