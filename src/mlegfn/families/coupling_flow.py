@@ -101,7 +101,7 @@ class CouplingFlow(Family):
         x = model.sample_pf((256, 2), generator(0, "coupling flow"))[0]
         states = model.sample_pb(x, None)
         trajectory, exact = score(model, states).log_w, model.log_prob(x)
-        whole = _flows.jacobian(lambda y: model.sample_pb(y, None)[-1], x)
+        _, whole = _flows.value_and_jacobian(lambda y: model.sample_pb(y, None)[-1], x)
         by_jacobian = _flows.log_normal(states[-1], model.scale) + torch.linalg.slogdet(whole)[1]
         again = states[-1]
         for t in range(model.timesteps, 0, -1):
@@ -136,7 +136,7 @@ class CouplingFlow(Family):
             return -model.log_prob(x).mean()
 
         train(model.parameters(), loss, settings, f"coupling flow {seed}")
-        samples = model.sample_pf((_flows.SAMPLES, 2), generator(seed, "coupling flow", "sample"))
+        samples = model.sample_pf(test.shape, generator(seed, "coupling flow", "sample"))
         with torch.no_grad():
             log_prob = model.log_prob(test)
         middle = samples[model.timesteps // 2]
@@ -144,7 +144,7 @@ class CouplingFlow(Family):
             model,
             _flows.scores(log_prob, "exact", test, samples[0]),
             [
-                Panel("data", "points", data[: _flows.SAMPLES]),
+                Panel("data", "points", data[:1000]),
                 Panel("samples", "points", samples[0]),
                 Panel("half way", "points", middle),
             ],
