@@ -87,7 +87,8 @@ class LinearField(nn.Module):
     @classmethod
     def example(cls, dtype=torch.float64):
         """Rotates, shears and stretches: neither symmetric nor normal, and tr A ≠ 0."""
-        return cls(torch.tensor([[0.3, -0.9], [0.5, -0.6]], dtype=dtype), torch.tensor([0.4, -0.2], dtype=dtype))
+        matrix = torch.tensor([[0.3, -0.9], [0.5, -0.6]], dtype=dtype)
+        return cls(matrix, torch.tensor([0.4, -0.2], dtype=dtype))
 
     def forward(self, x, s):
         return x @ self.matrix.T + self.shift
@@ -156,7 +157,8 @@ def velocity_and_divergence(field, x, s):
 
 def log_normal(residual, std):
     """[N]: log N(residual; 0, std² I), residual [N, 2]."""
-    return -0.5 * (residual / std).square().sum(1) - residual.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    norm = residual.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    return -0.5 * (residual / std).square().sum(1) - norm
 
 
 def on_graph(states, images):
