@@ -113,9 +113,9 @@ def test_proposition_13_needs_the_inverse_mean(bent, x):
 
 def test_proposition_13_needs_the_matched_covariance(bent, x):
     """With f⁻¹ but covariance σ²h·I the ratio stays random as σ → 0, of mean −½(‖J‖² − 2), not −log |det J|."""
-    pair, t = StochasticFlow(bent, 2, 1e-5, "inverse"), torch.ones(20_000, dtype=torch.int64)
-    y, matrix = pair.inverse(x[:1].expand(len(t), 2), t)
-    noise = torch.randn(y.shape, generator=generator(0, "isotropic"), dtype=x.dtype)
+    pair, t = StochasticFlow(bent, 2, 1e-5, "inverse"), torch.ones(200_000, dtype=torch.int64)
+    y, matrix = pair.inverse(x[:1], t[:1])
+    noise = torch.randn(len(t), 2, generator=generator(0, "isotropic"), dtype=x.dtype)
     x_t = y + pair.std * noise
     ratio = pair.log_pf(x[:1], x_t, t) - _flows.log_normal(x_t - y, pair.std)
     error = ratio.std() / math.sqrt(len(ratio))
