@@ -13,7 +13,7 @@ def log_weights(log_w, least):
 
 
 def shapes(**wanted):
-    """Refuse tensors of other shapes than told: ``shapes(log_flow=(log_flow, "N T+1"), log_pf=(log_pf, "N T"))``.
+    """Refuse tensors of other shapes: ``shapes(log_flow=(log_flow, "N T+1"), log_pf=(log_pf, "N T"))``.
 
     A letter is a size, everywhere the same. Returns {letter: size}.
     """
@@ -37,5 +37,7 @@ def finite(**tensors):
         if tensor.is_cuda or tensor.detach().isfinite().all():  # on a GPU, looking would make the host wait
             continue
         if name in ("log_reward", "log_flow") and (tensor == -float("inf")).any():
-            raise ValueError(f"{name} holds −∞: a reward or flow is zero, balance in logarithms needs them > 0")
+            raise ValueError(
+                f"{name} holds −∞: a reward or flow is zero, balance in logarithms needs them > 0"
+            )
         raise ValueError(f"{name} holds values that are not finite")

@@ -1,57 +1,60 @@
 """The balance conditions of GFlowNets as squared residuals, nats²: zero for all states exactly at a flow.
 
-Trajectories are in the paper's forward order here: ``log_flow[n, i]`` is log F(s_i), entry 0 the source's, log Z, and
-entry T the object's, log R(x); ``log_pf[n, i]`` and ``log_pb[n, i]`` belong to the transition s_i → s_{i+1}, to
-log P_F(s_{i+1}|s_i) and log P_B(s_i|s_{i+1}). A ``Trajectory`` counts down, so it gives ``log_pf.flip(0).T``.
+Trajectories are in the paper's forward order here: ``log_flow[n, i]`` is log F(s_i), entry 0 the source's,
+log Z, and entry T the object's, log R(x); ``log_pf[n, i]`` and ``log_pb[n, i]`` belong to the transition s_i
+→ s_{i+1}, to log P_F(s_{i+1}|s_i) and log P_B(s_i|s_{i+1}). A ``Trajectory`` counts down, so it gives
+``log_pf.flip(0).T``.
 
-Trajectories that end early say so by ``lengths`` [N], the number of their transitions, 1…T: log R(x) then stands in
-``log_flow[n, lengths[n]]``, whatever comes later is ignored (it need not be finite) and gets no gradient.
+Trajectories that end early say so by ``lengths`` [N], the number of their transitions, 1…T: log R(x) then
+stands in ``log_flow[n, lengths[n]]``, whatever comes later is ignored (it need not be finite) and gets no
+gradient.
 """
 
 import torch
 
 from mlegfn.objectives._check import finite, shapes
 
-__all__ = ["detailed_balance", "flow_matching", "log_variance", "sub_trajectory_balance", "trajectory_balance"]
+__all__ = [
+    "detailed_balance",
+    "flow_matching",
+    "log_variance",
+    "sub_trajectory_balance",
+    "trajectory_balance",
+]
 
 
 def flow_matching(log_inflow, log_outflow):
-    """[N, P], [N, C] → [N]: (log Σ inflow − log Σ outflow)² of N states (Bengio et al. 2021, arXiv 2106.04399).
+    """[N, P], [N, C] → [N]: (log Σ inflow − log Σ outflow)² of N states (arXiv 2106.04399).
 
-    Log edge flows from the parents and to the children, −∞ where there is none. The reward belongs to the outflow:
-    an object's is log R(x) alone, a state that is an object too has it as one child more. Not for s_0.
+    Log edge flows from the parents and to the children, −∞ where there is none. The reward belongs to the
+    outflow: an object's is log R(x) alone, a state that is an object too has it as one child more. Not for
+    s_0.
     """
     shapes(log_inflow=(log_inflow, "N P"), log_outflow=(log_outflow, "N C"))
     inflow, outflow = log_inflow.logsumexp(1), log_outflow.logsumexp(1)
-    finite(log_inflow=inflow, log_outflow=outflow)  # also where a state has neither parent nor child
+    finite(log_inflow=inflow, log_outflow=outflow)  # nor are they where a state has no parent or no child
     return (inflow - outflow).square()
 
 
 def detailed_balance(log_flow, log_pf, log_pb, lengths=None):
-    """[N, T+1], [N, T], [N, T] → [N, T]: (log F(s)P_F(s'|s) − log F(s')P_B(s|s'))², 0 beyond ``lengths``.
-
-    Bengio et al. 2023, arXiv 2111.09266.
-    """
+    """[N, T+1], [N, T], [N, T] → [N, T]: (log F(s)P_F(s'|s) − log F(s')P_B(s|s'))², arXiv 2111.09266."""
     log_flow, log_ratio, there = _trajectories(log_flow, log_pf, log_pb, lengths)
     return ((log_flow[:, :-1] - log_flow[:, 1:] + log_ratio) * there[:, 1:]).square()
 
 
 def trajectory_balance(log_pf, log_pb, log_reward, log_z):
-    """[N], [N], [N], [] → [N]: (log Z + Σ log P_F − log R(x) − Σ log P_B)² (Malkin et al. 2022, arXiv 2201.13259).
-
-    log_pf and log_pb are those of whole trajectories.
-    """
+    """[N], [N], [N], [] → [N]: (log Z + Σ log P_F − log R(x) − Σ log P_B)² (arXiv 2201.13259)."""
     shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"), log_z=(log_z, ""))
     finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward, log_z=log_z)
     return (log_z + log_pf - log_reward - log_pb).square()
 
 
 def log_variance(log_pf, log_pb, log_reward):
-    """[N], [N], [N] → [N]: trajectory balance with log Z put where it is best for this batch, so that none is learned.
+    """[N], [N], [N] → [N]: trajectory balance with log Z where it is best for this batch; none is learned.
 
-    Squared deviations of log P_F − log R − log P_B from their mean (VarGrad: Richter et al. 2020, arXiv 2010.10436).
-    The batch may hold trajectories of *different* x, which R tells apart. For trajectories of one x, R cancels and
-    the sum over N − 1 is ``consistency.consistency``, which needs no reward: that is for models trained on data.
+    Squared deviations of log P_F − log R − log P_B from their mean (VarGrad, arXiv 2010.10436). The batch may
+    hold trajectories of *different* x, which R tells apart. For trajectories of one x, R cancels and the sum
+    over N − 1 is ``consistency.consistency``, which needs no reward: that is for models trained on data.
     """
     if log_pf.shape[:1] == (1,):
         raise ValueError("a variance needs at least two trajectories")
@@ -61,7 +64,7 @@ def log_variance(log_pf, log_pb, log_reward):
 def sub_trajectory_balance(log_flow, log_pf, log_pb, lam, lengths=None):
     """[N, T+1], [N, T], [N, T] → [N]: mean over all 0 ≤ i < j ≤ T, with weights λ^{j−i}, of
 
-        (log F(s_i) + Σ_{i≤k<j} log P_F − log F(s_j) − Σ_{i≤k<j} log P_B)²     (Madan et al. 2023, arXiv 2209.12782).
+        (log F(s_i) + Σ_{i≤k<j} log P_F − log F(s_j) − Σ_{i≤k<j} log P_B)²   (arXiv 2209.12782).
 
     λ = 0 is the mean of detailed balance, λ = ∞ is trajectory balance. O(N T²) memory.
     """
@@ -80,12 +83,12 @@ def sub_trajectory_balance(log_flow, log_pf, log_pb, lam, lengths=None):
 
 
 def _trajectories(log_flow, log_pf, log_pb, lengths):
-    """log F [N, T+1], log P_F/P_B [N, T], both 0 beyond the end, and which states there are, bool [N, T+1]."""
+    """log F [N, T+1], log P_F/P_B [N, T], both 0 beyond the end, and which states there are [N, T+1]."""
     sizes = shapes(log_flow=(log_flow, "N T+1"), log_pf=(log_pf, "N T"), log_pb=(log_pb, "N T"))
     if lengths is None:
         lengths = torch.full((sizes["N"],), sizes["T"], device=log_flow.device)
     shapes(log_flow=(log_flow, "N T+1"), lengths=(lengths, "N"))
-    if not lengths.is_cuda and len(lengths) and not (1 <= lengths.min() and lengths.max() <= sizes["T"]):
+    if not lengths.is_cuda and len(lengths) and not (lengths.min() >= 1 and lengths.max() <= sizes["T"]):
         raise ValueError(f"lengths must be in 1…{sizes['T']}, the transitions of each trajectory")
     there = torch.arange(sizes["T"] + 1, device=log_flow.device) <= lengths[:, None]
     log_flow, log_pf, log_pb = (

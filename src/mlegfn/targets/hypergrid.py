@@ -1,22 +1,23 @@
-"""The hypergrid of Bengio et al. 2021 (arXiv 2106.04399, §4.1): rewards high near the corners, low between them."""
+"""The hypergrid of Bengio et al. 2021 (arXiv 2106.04399): high rewards near the corners, low between."""
 
 import math
 
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Hypergrid"]
+from mlegfn.targets._check import listable
 
-LARGEST = 2**20  # states that are listed at most
+__all__ = ["Hypergrid"]
 
 
 class Hypergrid:
-    """Cells x ∈ {0…H−1}^d, from the origin by "increment coordinate i" (action i < d) or "stop" (action d), with
+    """Cells x ∈ {0…H−1}^d, from the origin by "increment coordinate i", i < d, or "stop" (action d), with
 
         R(x) = R0 + R1 Π_i [1/2 < |u_i|] + R2 Π_i [3/5 < |u_i| < 4/5],    u_i = 2 x_i/(H−1) − 1.
 
-    The paper prints x_i/H − 1/2 where its code, and everybody since, has u_i/2, which is symmetric; so have we. Its
-    rewards are R1 = 1/2, R2 = 2 and R0 = 0.1, 0.01 or 0.001: the smaller, the harder to leave a mode.
+    R1 = 1/2, R2 = 2 and R0 = 0.1, 0.01 or 0.001: the smaller, the harder to leave a mode. u_i is symmetric, as in
+    torchgfn and gfnx. Where a cell lies on a bound, as 3 and 12 of 16 do, float64 would take the one and leave
+    the other; bounds are compared in integers, and neither is a mode.
     """
 
     def __init__(self, dimensions, side, r0=0.1, r1=0.5, r2=2.0):
@@ -53,18 +54,28 @@ class Hypergrid:
     def log_reward(self, x):
         self._check(x)
         r0, r1, r2 = self.rewards
-        distance = (2 * x.double() / (self.side - 1) - 1).abs()
-        outer = (distance > 0.5).all(1).double()
-        mode = ((distance > 0.6) & (distance < 0.8)).all(1).double()
+        outer, mode = (inside.all(1).double() for inside in self._inside(x))
         return (r0 + r1 * outer + r2 * mode).log()
+
+    def _inside(self, x):
+        """Of each coordinate: whether |u| > 1/2, and whether 3/5 < |u| < 4/5."""
+        last = self.side - 1
+        distance = (2 * x - last).abs()  # |u| · (H−1)
+        return 2 * distance > last, (5 * distance > 3 * last) & (5 * distance < 4 * last)
+
+    @property
+    def log_z(self):
+        """[]: log (R0 H^d + R1 a^d + R2 b^d), nats; a and b of H coordinates are inside the products' bounds."""
+        count = torch.stack([inside.sum() for inside in self._inside(torch.arange(self.side))]).double()
+        sides = torch.cat([count.new_tensor([self.side]), count])
+        return (count.new_tensor(self.rewards).log() + self.dimensions * sides.log()).logsumexp(0)
 
     def features(self, states):
         """One-hot coordinates, [N, d·H]."""
         return F.one_hot(states, self.side).flatten(1).double()
 
     def states(self):
-        if self.side**self.dimensions > LARGEST:
-            raise ValueError(f"a grid of {self.side}^{self.dimensions} cells is too large to list")
+        listable(self.side**self.dimensions, "cells")
         axis = torch.arange(self.side)
         return torch.cartesian_prod(*[axis] * self.dimensions).view(-1, self.dimensions)
 
@@ -76,5 +87,5 @@ class Hypergrid:
     def _check(self, x):
         if x.ndim != 2 or x.shape[1] != self.dimensions or x.is_floating_point():
             raise ValueError(f"cells are int64 [N, {self.dimensions}], not {x.dtype} {tuple(x.shape)}")
-        if len(x) and not (0 <= x.min() and x.max() < self.side):
+        if len(x) and not (x.min() >= 0 and x.max() < self.side):
             raise ValueError(f"a cell lies outside of 0…{self.side - 1}")
