@@ -35,9 +35,7 @@ def reverse_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", para
     return surrogate(s, log_pf, control_variate, parameters)
 
 
-def forward_kl(
-    log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None, log_scale=None
-):
+def forward_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None, log_scale=None):
     """D_KL(p̄_B‖P_F), whose gradient −E_{p̄_B}[∇log P_F] is taken by importance weights e^{−s} from P_F.
 
     There is no first term, so ``score`` changes nothing, and ``both`` and ``combined`` are ``leave_one_out``.
