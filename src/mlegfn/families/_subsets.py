@@ -8,6 +8,7 @@ the lattice of subsets from ∅ to {1…D}. With the flow F(S) = Σ over paths t
 and likewise for anything additive along the path. Used where D is small, in float64.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -39,8 +40,8 @@ def exact(pair, x):
     count, length = x.shape
     sets = sorted(range(2**length), key=lambda s: (s.bit_count(), s))
     where = {s: k for k, s in enumerate(sets)}
-    into = [[(where[s & ~(1 << i)], k) for i in range(length) if s >> i & 1] for k, s in enumerate(sets)]
-    source, target = torch.tensor(sum(into, []), device=x.device).T
+    into = [(where[s & ~(1 << i)], k) for k, s in enumerate(sets) for i in range(length) if s >> i & 1]
+    source, target = torch.tensor(into, device=x.device).T
     filled = torch.tensor(sets, device=x.device)[:, None] >> torch.arange(length, device=x.device) & 1 == 1
     states = torch.where(filled, x[:, None], EMPTY)
     before, after = states[:, source].flatten(0, 1), states[:, target].flatten(0, 1)
@@ -51,22 +52,25 @@ def exact(pair, x):
     mean = best = log_flow
     square = mean.square()
     first = 0
-    for size in range(1, length + 1):  # the steps into a set of this size lie together, ``size`` of them a set
-        last = first + int((filled.sum(1) == size).sum()) * size
+    for size in range(1, length + 1):  # the steps into the sets of this size lie together, ``size`` a set
+        last = first + math.comb(length, size) * size
         parent, f, b = (v[..., first:last].unflatten(-1, (-1, size)) for v in (source, log_pf, log_pb))
         paths = log_flow[:, parent] + f
         flow = paths.logsumexp(2)
         posterior = paths - flow[..., None]
         weight, gain = b.exp(), f - b
-        step = lambda p, value: torch.cat([value[0], (p * value[1]).sum(2)], 1)  # noqa: E731
-        best = step(posterior.exp(), (best, best[:, parent] + f - posterior))
-        square = step(weight, (square, gain.square() + 2 * gain * mean[:, parent] + square[:, parent]))
-        mean = step(weight, (mean, gain + mean[:, parent]))
-        log_flow = torch.cat([log_flow, flow], 1)
+        here = [  # of the sets of this size: means over the step that leads there
+            flow,
+            (weight * (gain + mean[:, parent])).sum(2),
+            (weight * (gain.square() + 2 * gain * mean[:, parent] + square[:, parent])).sum(2),
+            (posterior.exp() * (f - posterior + best[:, parent])).sum(2),
+        ]
+        log_flow, mean, square, best = (
+            torch.cat(both, 1) for both in zip((log_flow, mean, square, best), here)
+        )
         first = last
-    return Exact(
-        log_flow[:, -1], mean[:, -1], (square[:, -1] - mean[:, -1].square()).clamp(min=0), best[:, -1]
-    )
+    log_p, elbo, second, best = (v[:, -1] for v in (log_flow, mean, square, best))
+    return Exact(log_p, elbo, second - elbo.square(), best)
 
 
 def orders(x):

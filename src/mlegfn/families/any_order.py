@@ -6,12 +6,14 @@ import torch
 from torch import nn
 from zuko.nn import MLP
 
+from mlegfn.families._compare import gradient, largest, relative
 from mlegfn.families._levels import EMPTY, all_of, digits_rows, log_frequencies, unary
 from mlegfn.families._subsets import exact, orders
+from mlegfn.families._tightening import ARMS, kl_trajectory_balance, measured, policies, trained
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import bounds, train
+from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers
-from mlegfn.trajectory import score
 
 NEVER = -1e30  # the logit of a place that may not be chosen; finite, so that a gradient stays finite
 
@@ -35,13 +37,14 @@ class AnyOrder(Family):
     objective = "KL-TB = −ELBO + const, over random orders"
     data = "digits, 8×8, 17 levels"
 
-    def __init__(self, length, levels, hidden, learned, dtype=None):
+    def __init__(self, length, levels, hidden, backward_hidden=None, dtype=None):
         super().__init__()
         self.timesteps, self.shape, self.levels = length, (length,), levels
-        self.forward_policy = MLP(
-            length * levels, length * (levels + learned), (hidden, hidden), nn.ELU
-        )
-        self.backward_policy = MLP(length * levels, length, (hidden, hidden), nn.ELU) if learned else None
+        inputs, outputs = length * levels, length * (levels + (backward_hidden is not None))
+        self.forward_policy = MLP(inputs, outputs, (hidden, hidden), nn.ELU)
+        self.backward_policy = None
+        if backward_hidden is not None:
+            self.backward_policy = MLP(inputs, length, (backward_hidden,), nn.ELU)
         if dtype is not None:
             self.to(dtype)
 
@@ -143,18 +146,73 @@ class AnyOrder(Family):
     def tiny(cls, dtype=torch.float64, seed=0):
         with torch.random.fork_rng([]):
             seed_layers(seed, "any_order", "tiny")
-            return cls(length=3, levels=3, hidden=16, learned=True, dtype=dtype)
+            return cls(length=3, levels=3, hidden=16, backward_hidden=16, dtype=dtype)
 
     @classmethod
     def checks(cls, settings):
-        return []
+        model = cls.tiny()
+        x = model.domain()
+        q = torch.randn(len(x), generator=generator(0, "any_order", "q"), dtype=torch.float64).softmax(0)
+        states = orders(x)
+        forward, backward = policies(model, states.flatten(1, 2), states.shape[2])  # [N, D!]
+        by_sets = exact(model, x)
+        elbo = (backward.exp() * (forward - backward)).sum(1)
+        joint = q.log()[:, None] + backward
+        divergence = (joint.exp() * (joint - forward)).sum()
+        value = -(q * by_sets.elbo).sum() + (q * q.log()).sum()
+        # E of the estimator over every pair of trajectories, each pair with its probability, which is no part of it
+        first, second = torch.cartesian_prod(*[torch.arange(states.shape[2])] * 2).T
+        weight = (q[:, None] * (backward[:, first] + backward[:, second]).exp()).detach().flatten()
+        pairs = [torch.stack([v[:, first], v[:, second]], 2).flatten(0, 1) for v in (forward, backward)]
+        estimated = gradient((weight * kl_trajectory_balance(*pairs)).sum(), model.parameters())
+        chosen = list(model.backward_policy.parameters())
+        score_function = gradient(kl_trajectory_balance(*pairs).sum(), chosen)
+        variance = gradient(consistency(pairs[0] - pairs[1]).sum() / 2, chosen)
+        # Sums of at most a few hundred terms of order 1 in float64, 1e-16 each; gradients a little more.
+        return [
+            Check(
+                "log p(x) by a sum over subsets, and over all D! orders",
+                largest(by_sets.log_p, forward.logsumexp(1)),
+                1e-12,
+                "nats",
+            ),
+            Check(
+                "ELBO by a sum over subsets, and over all D! orders",
+                largest(by_sets.elbo, elbo),
+                1e-12,
+                "nats",
+            ),
+            Check("D_KL(q P_B‖P_F) = −ELBO − H(q)", largest(divergence, value), 1e-12, "nats"),
+            Check(
+                "∇ D_KL(q P_B‖P_F), enumerated, and E of the score-function estimator's, P_B's part too",
+                relative(estimated, gradient(divergence, model.parameters())),
+                1e-10,
+            ),
+            Check(
+                "P_B's gradient: that of KL-TB, and half of TBC's on the same trajectories",
+                relative(score_function, variance),
+                1e-10,
+            ),
+            Check(
+                "log p(x) − ELBO with P_F's posterior over orders as P_B",
+                largest(by_sets.log_p, by_sets.posterior),
+                1e-12,
+                "nats",
+            ),
+            Check(
+                "Σ_x p(x) = 1 over all x",
+                largest(by_sets.log_p.exp().sum(), torch.ones(())),
+                1e-12,
+                "absolute",
+            ),
+        ]
 
     @classmethod
     def fit(cls, settings, seed):
         train_x, test_x, levels = digits_rows(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "any_order", "init")
-            model = cls(train_x.shape[1], levels, settings.hidden, learned=False)
+            model = cls(train_x.shape[1], levels, settings.hidden)
         with torch.no_grad():
             model.forward_policy[-1].bias.copy_(log_frequencies(train_x, levels).flatten())
 
@@ -164,7 +222,31 @@ class AnyOrder(Family):
             return model.one_step(train_x[rows], rng).mean() / train_x.shape[1]
 
         train(model.parameters(), loss, settings, f"any-order {seed}")
-        return model
+        count, unit = settings.trajectories, test_x.shape[1] * math.log(2)
+        low, high = bounds(model, test_x, count, generator(seed, "any_order", "test"), batch=128)
+        scores = {
+            f"test −ELBO, bits/dim ({count} orders)": -low.mean().item() / unit,
+            f"test NLL, bits/dim (importance-weighted, K = {count})": -high.mean().item() / unit,
+        }
+        for name, (learned, weight) in ARMS.items():
+            found = measured(trained(cls, settings.steps, seed, learned, weight))
+            scores[f"5 bits, enumerated: NLL above the best, nats ({name})"] = found["NLL"]
+            scores[f"5 bits, enumerated: log p(x) − ELBO, nats ({name})"] = found["gap"]
+        path = model.sample_pf((64, *model.shape), generator(seed, "any_order", "sample"))
+        shown = path[[48, 32, 16, 0], :16].flatten(0, 1)  # 16, 32, 48 and 64 entries are there
+        return Fit(
+            model,
+            scores,
+            [
+                Panel("data", "images", train_x[:64].view(-1, 8, 8) / (levels - 1)),
+                Panel("samples", "images", path[0].view(-1, 8, 8) / (levels - 1)),
+                Panel(
+                    "16, 32, 48, 64 entries filled",
+                    "images",
+                    shown.clamp(min=0).view(-1, 8, 8) / (levels - 1),
+                ),
+            ],
+        )
 
 
 def draw(logits, generator):
