@@ -9,7 +9,7 @@ from zuko.nn import MLP
 from mlegfn.families._compare import gradient, largest, relative
 from mlegfn.families._levels import EMPTY, all_of, digits_rows, log_frequencies, unary
 from mlegfn.families._subsets import exact, orders
-from mlegfn.families._tightening import ARMS, kl_trajectory_balance, measured, policies, trained
+from mlegfn.families._tightening import kl_trajectory_balance, policies, tightened
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import bounds, train
 from mlegfn.objectives.consistency import consistency
@@ -228,8 +228,7 @@ class AnyOrder(Family):
             f"test −ELBO, bits/dim ({count} orders)": -low.mean().item() / unit,
             f"test NLL, bits/dim (importance-weighted, K = {count})": -high.mean().item() / unit,
         }
-        for name, (learned, weight) in ARMS.items():
-            found = measured(trained(cls, settings.steps, seed, learned, weight))
+        for name, found in tightened(cls, settings.steps, seed).items():
             scores[f"5 bits, enumerated: NLL above the best, nats ({name})"] = found["NLL"]
             scores[f"5 bits, enumerated: log p(x) − ELBO, nats ({name})"] = found["gap"]
         path = model.sample_pf((64, *model.shape), generator(seed, "any_order", "sample"))
