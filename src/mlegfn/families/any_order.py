@@ -130,17 +130,19 @@ class AnyOrder(Family):
     def one_step(self, x, generator):
         """[N]: an unbiased estimate of −ELBO, nats, from one random step of each x, for a random P_B.
 
-        −ELBO = Σ_t E_S [mean over the t empty entries i of −log P(x_i | x_S)], S a random set of D − t entries
-        (Hoogeboom et al. 2022, eq. 8): one t, spread evenly over the batch, and all i at once.
+            −ELBO = Σ_t E_S [mean over the t empty entries i of −log P(x_i | x_S)],   S a random set of D − t entries
+
+        (Hoogeboom et al. 2022, §2): one t, spread evenly over the batch, one S, and all i at once.
         """
-        count, length = x.shape
-        spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-        empty = 1 + (spread * length).long()
+        spread = (torch.arange(len(x)) + torch.rand(len(x), generator=generator)) / len(x)
         rank = torch.rand(x.shape, generator=generator).argsort(1)
-        hidden = rank < empty[:, None]
-        values, _ = self._forward(x.masked_fill(hidden, EMPTY))
+        return self.step_bound(x, rank <= (spread * self.timesteps).long()[:, None])
+
+    def step_bound(self, x, empty):
+        """[N]: D · the mean of −log P(x_i | x_S) over the entries i ∉ S that are ``empty``, bool [N, D]."""
+        values, _ = self._forward(x.masked_fill(empty, EMPTY))
         nll = -values.log_softmax(2).gather(2, x[..., None])[..., 0]
-        return length * (nll * hidden).sum(1) / empty
+        return self.timesteps * (nll * empty).sum(1) / empty.sum(1)
 
     @classmethod
     def tiny(cls, dtype=torch.float64, seed=0):
