@@ -64,6 +64,8 @@ def main():
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--weights", type=float, nargs="*", default=[0.3, 1.0])
     options = parser.parse_args()
+    if len(options.seeds) < 2:
+        parser.error("an interval needs two seeds or more")
     path = RESULTS / "any_order.json"
     known = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     by_seed = known["runs"].setdefault(str(options.steps), {})
