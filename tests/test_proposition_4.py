@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from mlegfn.diffusion.process import normal_log_prob
 from mlegfn.families import _proposition_4 as measuring
 from mlegfn.families import load
 from mlegfn.families._proposition_4 import SIZES, TIMES, detailed_balance, limit, slope, stepper
@@ -61,6 +62,45 @@ def test_proposition_4(cls, conditional):
     assert found[-1] < 4 * SIZES[-1]
 
 
+@EITHER
+def test_proposition_4_with_each_policys_own_coefficients(cls, conditional):
+    """Euler–Maruyama to the letter: f and g of the step's start, t − h for P_B and t for P_F. Slope 1 as well, but
+    each step's variances differ, which costs the bound of a whole chain (docs/decisions.md)."""
+
+    def at(model, time, state, sign):
+        time = torch.tensor(time, dtype=torch.float64)
+        return (1 + sign * model.drift(time) * model.h) * state, model.diffusion2(time) * model.h
+
+    class Literal(Wrong):
+        def __init__(self, model, t, h):
+            super().__init__(model)
+            self.t, self.h = t, h
+
+        def _noised(self, x_prev, step):
+            mean, variance = at(self, self.t - self.h, x_prev, 1)
+            return mean, variance.expand(len(mean), 1)
+
+        def log_pb(self, x_prev, x_t, step):
+            return normal_log_prob(x_t, *log_variance(self._noised(x_prev, step)))
+
+        def log_pf(self, x_prev, x_t, step):
+            mean, variance = at(self, self.t, x_t, -1)
+            mean = mean + variance * self.score(x_t, self.tables[3, step])
+            return normal_log_prob(x_prev, *log_variance((mean, variance)))
+
+    def log_variance(pair):
+        return pair[0], pair[1].log()
+
+    step = stepper(cls)
+    with torch.no_grad():
+        found = []
+        for h in SIZES:
+            pairs = [(limit(step(t, h), t, conditional), Literal(step(t, h), t, h), t) for t in TIMES]
+            each = [abs(detailed_balance(pair, t, h, conditional) / exact - 1) for exact, pair, t in pairs]
+            found.append(sum(each).item() / len(TIMES))
+    assert math.log2(found[-2] / found[-1]) == pytest.approx(1, abs=0.02)
+
+
 def test_its_quadrature_is_exact_enough(cls, monkeypatch):
     """Against half as many nodes again, the error is below a hundredth of what is left at the smallest h."""
     few = errors(cls, False)
@@ -100,7 +140,7 @@ def test_proposition_4_with_the_flow_odes_drift_fails(cls, conditional):
         def log_pf(x_prev, x_t, t):
             mean, variance = model._generated(x_t, t)
             push = variance * model.score(x_t, model.tables[3, t])
-            return -((x_prev - mean + push / 2) ** 2 / variance + (2 * math.pi * variance).log())[:, 0] / 2
+            return normal_log_prob(x_prev, mean - push / 2, variance.log())
 
         return Wrong(model, pf=log_pf)
 
@@ -115,8 +155,7 @@ def test_proposition_4_with_a_mismatched_noise_diverges(cls, conditional):
     def wider(model):
         def log_pb(x_prev, x_t, t):
             mean, variance = model._noised(x_prev, t)
-            variance = 1.1 * variance
-            return -((x_t - mean) ** 2 / variance + (2 * math.pi * variance).log())[:, 0] / 2
+            return normal_log_prob(x_t, mean, (1.1 * variance).log())
 
         return Wrong(model, pb=log_pb)
 

@@ -161,25 +161,33 @@ def checks(cls):
         gradients.append(gradient[2])
         rows += [
             (
-                f"slope of |DB/h − {name}| over h = 2^-3…2^-10, against 1",
+                f"slope of |DB/h − {name}| over h = 2^-3…2^-10, minus 1",
                 slope(measured) - 1,
                 SIZES[0] / 2,
                 "absolute",
             ),
             (
-                "the same between h = 2^-9 and 2^-10",
+                f"slope of |DB/h − {name}| from h = 2^-9 to 2^-10, minus 1",
                 math.log2(measured[-2] / measured[-1]) - 1,
                 4 * 2 * smallest,
                 "absolute",
             ),
             (f"DB/h at h = 2^-10, and {name}", measured[-1], 4 * smallest),
-            ("their gradients", relative(gradient[0], gradient[2]), 4 * smallest),
+            (
+                f"gradients of DB/h at h = 2^-10, and of {name}",
+                relative(gradient[0], gradient[2]),
+                4 * smallest,
+            ),
             (
                 f"DB/h extrapolated to h = 0, and {name}",
                 relative(2 * fine - coarse, exact),
                 (4 * smallest) ** 2,
             ),
-            ("their gradients", relative(2 * gradient[0] - gradient[1], gradient[2]), (4 * smallest) ** 2),
+            (
+                f"gradients of DB/h extrapolated to h = 0, and of {name}",
+                relative(2 * gradient[0] - gradient[1], gradient[2]),
+                (4 * smallest) ** 2,
+            ),
         ]
     found = [Check(what, abs(value), *rest, proposition=4) for what, value, *rest in rows]
     # Vincent 2011: equal for every s_θ. What is left is the quadrature's error, of VE's multimodal p_t.

@@ -6,7 +6,8 @@ import torch
 
 from mlegfn.families._score import ScoreSDE
 
-SIGMA_MIN, SIGMA_MAX = 0.03, 8.0  # of data with unit variance
+# Of data with unit variance, whose points lie at most about 5 apart (Song & Ermon 2020, arXiv 2006.09011, §3.1).
+SIGMA_MIN, SIGMA_MAX = 0.05, 5.0
 
 
 class VarianceExploding(ScoreSDE):
