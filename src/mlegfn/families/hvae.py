@@ -1,20 +1,26 @@
 """Hierarchical VAEs: Gaussian policies both ways between layers of latents; KL-trajectory balance is their ELBO."""
 
+import copy
 import math
+from functools import partial
 
 import torch
 from torch import nn
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal
 from torch.nn import functional as F
 
 from mlegfn.data import digits
 from mlegfn.diffusion.decoder import discretised_log_prob
+from mlegfn.families import _proposition2 as proposition2
 from mlegfn.families.family import Check, Family, Fit, Panel, by_step
-from mlegfn.families.fitting import bounds, log_weights, train
-from mlegfn.objectives.bounds import elbo
+from mlegfn.families.fitting import log_weights, train
+from mlegfn.objectives.bounds import elbo, importance_weighted
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers
-from mlegfn.trajectory import score
+
+TBC_WEIGHT = (
+    0.1  # of Var[log w] beside −ELBO, both in nats; a larger one costs more bound than it saves variance
+)
 
 
 class Conditional(nn.Module):
@@ -27,9 +33,7 @@ class Conditional(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(outputs))
         self.network = None
         if hidden:
-            self.network = nn.Sequential(
-                nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, 2 * outputs)
-            )
+            self.network = nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, 2 * outputs))
 
     def forward(self, x):
         mean, log_variance = self.affine(x), self.log_variance.expand(len(x), -1)
@@ -54,7 +58,10 @@ class HVAE(Family):
 
     title = "Hierarchical VAE"
     order = 10
-    policies = ("N(μ_θ(x_t), diag σ_θ²(x_t)), generative layers", "N(μ_φ(x_{t−1}), diag σ_φ²(x_{t−1})), encoder")
+    policies = (
+        "N(μ_θ(x_t), diag σ_θ²(x_t)), generative layers",
+        "N(μ_φ(x_{t−1}), diag σ_φ²(x_{t−1})), encoder",
+    )
     deterministic = "neither"
     objective = "KL-TB = −ELBO − H(data), minimised in both policies"
     data = "digits, 8×8, 17 levels"
@@ -123,13 +130,6 @@ class HVAE(Family):
         unit = (self.levels - 1) / 2
         return ((x.clamp(-1, 1) + 1) * unit).round() / unit - 1
 
-    @torch.no_grad()
-    def rebuild(self, latent, t):
-        """x_0 from x_t [N, sizes[t]], by the means of P_F."""
-        for step in range(t, 0, -1):
-            latent, _ = self.down[step - 1](latent)
-        return latent
-
     @classmethod
     def tiny(cls, dtype=torch.float64, seed=0, hidden=8):
         with torch.random.fork_rng([]):
@@ -147,8 +147,9 @@ class HVAE(Family):
     def checks(cls, settings):
         model = cls.tiny(hidden=0)
         policies = {"P_F": list(model.down.parameters()), "P_B": list(model.up.parameters())}
-        data = MultivariateNormal(torch.tensor([0.5, -1.0]).double(), torch.tensor([[2.0, 0.9], [0.9, 1.0]]).double())
-        divergence, bound = trajectory_kl(model, data), expected_elbo(model, data)
+        mean, covariance = [0.5, -1.0], [[3.0, 1.0], [1.0, 2.0]]
+        data = MultivariateNormal(torch.tensor(mean).double(), torch.tensor(covariance).double())
+        divergence, bound = proposition2.trajectory_kl(model, data), proposition2.expected_elbo(model, data)
         rows = [
             Check(
                 "affine: D_KL(P_B(τ)‖P_F(τ)) of two joint Gaussians + H(data), and −ELBO by the training's own code",
@@ -159,21 +160,25 @@ class HVAE(Family):
             )
         ]
         for name, parameters in policies.items():
-            both = [gradient(value, parameters) for value in (divergence, -bound)]
-            rows.append(Check(f"their gradients in {name}", relative(*both), 1e-10, proposition=2))
+            both = [proposition2.gradient(value, parameters) for value in (divergence, -bound)]
+            rows.append(
+                Check(f"their gradients in {name}", proposition2.relative(*both), 1e-10, proposition=2)
+            )
         model = cls.tiny()
+        value, error = proposition2.value_deviation(model, data, generator(0, "hvae", "value"))
         return [
             *rows,
             Check(
-                "networks: KL-TB by importance from paths of P_F, and −ELBO − H(data) from paths of P_B",
-                value_deviation(model, data, generator(0, "hvae", "value")),
+                "networks: KL-TB by importance from paths of P_F, and −ELBO − H(data) from paths of P_B "
+                f"(± {error:.2f} nats)",
+                value,
                 5.0,
                 "standard errors",
                 2,
             ),
             Check(
                 "networks: gradients in P_B by its score function, and reparameterised; worst parameter",
-                gradient_deviation(model, data, generator(0, "hvae", "score function")),
+                proposition2.gradient_deviation(model, data, generator(0, "hvae", "score function")),
                 5.0,
                 "standard errors",
                 2,
@@ -191,125 +196,51 @@ class HVAE(Family):
             seed_layers(seed, "hvae", "init")
             model = cls(sizes, settings.hidden, data.levels)
 
-        def loss(step):
-            rng = generator(seed, "hvae", step)
-            rows = torch.randint(len(train_x), (settings.batch,), generator=rng)
-            return -log_weights(model, train_x[rows], 1, rng).mean() / train_x.shape[1]
+        def loss(step, model, stage, count, weight):
+            rng = generator(seed, "hvae", stage, step)
+            rows = torch.randint(len(train_x), (max(1, settings.batch // count),), generator=rng)
+            log_w = log_weights(model, train_x[rows], count, rng)
+            balance = weight * consistency(log_w).mean() if weight else 0.0
+            return (balance - elbo(log_w).mean()) / train_x.shape[1]
 
-        train(model.parameters(), loss, settings, f"hvae {seed}")
-        low, high = bounds(model, test_x, settings.trajectories, generator(seed, "hvae", "test"))
-        bits = -1 / (test_x.shape[1] * math.log(2))
-        scores = {
-            "test NLL, bits/dim (ELBO)": bits * low.mean().item(),
-            f"test NLL, bits/dim (importance-weighted, K = {settings.trajectories})": bits * high.mean().item(),
+        once = partial(loss, model=model, stage="train", count=1, weight=0.0)
+        train(model.parameters(), once, settings, f"hvae {seed}")
+        # Then a short rest from the same weights, on the same draws of two trajectories: without and with TBC.
+        rest = settings.model_copy(update={"steps": max(1, settings.steps // 5), "lr": 0.3 * settings.lr})
+        scores, last = {}, None
+        for arm, weight in {"with TBC": TBC_WEIGHT, "ELBO alone": 0.0}.items():
+            last = copy.deepcopy(model)
+            both = partial(loss, model=last, stage="rest", count=2, weight=weight)
+            train(last.parameters(), both, rest)
+            scores |= last.test_scores(test_x, settings.trajectories, generator(seed, "hvae", "test"), arm)
+        return Fit(last, scores, last.panels(test_x[:64], generator(seed, "hvae", "panels")))
+
+    @torch.no_grad()
+    def test_scores(self, x, count, rng, arm):
+        """{what: value} of data x with levels, from ``count`` trajectories of each."""
+        log_w = log_weights(self, x, count, rng)
+        bits = -1 / (x.shape[1] * math.log(2))
+        return {
+            f"{arm}: test NLL, bits/dim (ELBO)": bits * elbo(log_w).mean().item(),
+            f"{arm}: test NLL, bits/dim (importance-weighted, K = {count})": bits
+            * importance_weighted(log_w).mean().item(),
+            f"{arm}: test Var[log w], nats²": consistency(log_w).mean().item(),
         }
-        samples = model.sample_pf((64, *model.shape), generator(seed, "hvae", "sample"))[0]
-        with torch.no_grad():
-            states = model.sample_pb(test_x[:64], generator(seed, "hvae", "rebuild"))
-        pictures = {"data (test)": test_x[:64], "samples": samples}
-        for t in (1, model.timesteps):
-            pictures[f"data rebuilt from x_{t}"] = model.rebuild(model._cut(states[t], t), t)
-        return Fit(
-            model,
-            scores,
-            [Panel(k, "images", (x.view(-1, 8, 8).clamp(-1, 1) + 1) / 2) for k, x in pictures.items()],
-        )
+
+    @torch.no_grad()
+    def panels(self, x, rng):
+        """Data x, samples, and x rebuilt from its lowest and its highest latent by the means of P_F."""
+        states = self.sample_pb(x, rng)
+        shown = {"data": x, "samples": self.sample_pf(x.shape, rng)[0]}
+        for t in (1, self.timesteps):
+            mean = self._cut(states[t], t)
+            for layer in reversed(self.down[:t]):
+                mean, _ = layer(mean)
+            shown[f"data rebuilt from x_{t}"] = mean.clamp(-1, 1)
+        side = math.isqrt(x.shape[1])
+        return [Panel(name, "images", (each.view(-1, side, side) + 1) / 2) for name, each in shown.items()]
 
 
 def gaussian(x, mean, log_variance):
     """[N]: log N(x; mean, diag exp(log_variance))."""
     return Normal(mean, (log_variance / 2).exp(), validate_args=False).log_prob(x).sum(1)
-
-
-def chain(start, layers):
-    """The joint Gaussian of a chain of affine ``Conditional``s from ``start``, in the chain's order."""
-    mean, covariance = start.mean, start.covariance_matrix
-    size = len(mean)
-    for layer in layers:
-        a, b = layer.affine.weight, layer.affine.bias
-        cross = covariance[:, -size:] @ a.T
-        own = a @ cross[-size:] + layer.log_variance.exp().diag()
-        mean = torch.cat([mean, a @ mean[-size:] + b])
-        covariance = torch.cat([torch.cat([covariance, cross], 1), torch.cat([cross.T, own], 1)])
-        size = len(b)
-    return mean, covariance
-
-
-def trajectory_kl(model, data):
-    """D_KL(P_B(τ) ‖ P_F(τ)), nats, of an affine model: P_B(τ) from ``data`` (a MultivariateNormal), P_F(τ) from
-    N(0, I); both are Gaussians of (x_0, …, x_T) at once."""
-    eye = torch.eye(model.sizes[-1], dtype=data.mean.dtype)
-    backward = MultivariateNormal(*chain(data, model.up))
-    mean, covariance = chain(MultivariateNormal(eye[0] * 0, eye), reversed(model.down))
-    blocks = torch.arange(len(mean)).split(model.sizes[::-1])  # P_F's chain goes x_T … x_0
-    order = torch.cat(blocks[::-1])
-    return kl_divergence(backward, MultivariateNormal(mean[order], covariance[order][:, order]))
-
-
-def expected_elbo(model, data):
-    """E_{x ~ data} ELBO(x), nats, of an affine model: ``explain`` and ``score``, as in training.
-
-    Exact: log w is a quadratic in the n standard normals behind x_0 … x_T, and the mean over the 2n points ±√n e_i
-    has all moments of theirs up to the third.
-    """
-    n = sum(model.sizes)
-    eye = math.sqrt(n) * torch.eye(n, dtype=data.mean.dtype)
-    first, *noise = torch.cat([eye, -eye]).split(model.sizes, 1)
-    x0 = data.mean + first @ data.scale_tril.T
-    return score(model, model.explain(x0, torch.stack([model._pad(e) for e in noise]))).log_w.mean()
-
-
-def value_deviation(model, data, rng, count=65536):
-    """How many standard errors apart are D_KL(P_B(τ)‖P_F(τ)) from paths of *P_F*, E_{P_F}[r log r − r + 1] with
-    r = p_data(x_0) P_B(τ|x_0) / P_F(τ), and −ELBO − H(data) from paths of P_B."""
-    with torch.no_grad():
-        forward = score(model, model.sample_pf((count, *model.shape), rng))
-        log_r = data.log_prob(forward.states[0]) - forward.log_w
-        x0 = draw(data, count, rng)
-        backward = -score(model, model.sample_pb(x0, rng)).log_w - data.entropy()
-    divergence = log_r.exp() * log_r - log_r.exp() + 1
-    error = math.sqrt((divergence.var() + backward.var()) / count)
-    return (divergence.mean() - backward.mean()).abs().item() / error
-
-
-def gradient_deviation(model, data, rng, batches=64, count=512, siblings=4):
-    """How many standard errors apart are, in the worst of P_B's parameters and with common noise, the gradients of
-
-        KL-TB: (−log w(τ) − baseline) · ∇ log P_B(τ|x), states held fixed (the score function),
-        −ELBO: −log P_F(τ) − Σ_t H(P_B(x_t|x_{t−1})), through the states (reparameterised).
-
-    The baseline is the mean over the other ``siblings`` trajectories of the same x (Kool et al. 2019).
-    """
-    parameters, found = list(model.up.parameters()), []
-    for _ in range(batches):
-        states = model.sample_pb(draw(data, count, rng).repeat_interleave(siblings, 0), rng)
-        fixed = score(model, states.detach())
-        cost = -fixed.log_w.detach().view(count, siblings)
-        advantage = (cost - cost.mean(1, keepdim=True)).flatten() * siblings / (siblings - 1)
-        balance = gradient((advantage * fixed.log_pb.sum(0)).mean(), parameters)
-        path = score(model, states)
-        bound = path.log_prior + path.log_pf.sum(0) + entropies(model, states)
-        found.append(balance - gradient(-bound.mean(), parameters))
-    found = torch.stack(found)
-    return (found.mean(0).abs() / found.std(0) * math.sqrt(batches)).max().item()
-
-
-def draw(data, count, rng):
-    """[count, D] of a MultivariateNormal, from a generator of our own."""
-    noise = torch.randn(count, len(data.mean), generator=rng, dtype=data.mean.dtype)
-    return data.mean + noise @ data.scale_tril.T
-
-
-def entropies(model, states):
-    """[N]: Σ_t H(P_B(x_t | x_{t−1})), nats."""
-    spread = [layer(model._cut(x, t))[1] for t, (layer, x) in enumerate(zip(model.up, states))]
-    return sum((each + math.log(2 * math.pi * math.e)).sum(1) / 2 for each in spread)
-
-
-def gradient(value, parameters):
-    """d value / d parameters, flat."""
-    return torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters, retain_graph=True)])
-
-
-def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()
