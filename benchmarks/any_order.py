@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import RESULTS, provenance
 
 from mlegfn.artifacts import write_json
-from mlegfn.families._tightening import measured, trained
+from mlegfn.families._orders.tightening import measured, trained
 from mlegfn.families.any_order import AnyOrder
 from mlegfn.report.statistics import student
 

@@ -9,10 +9,10 @@ import itertools
 import pytest
 import torch
 
-from mlegfn.families._compare import gradient, relative
-from mlegfn.families._levels import EMPTY, all_of
-from mlegfn.families._subsets import exact, orders
-from mlegfn.families._tightening import kl_trajectory_balance, policies, tightened
+from mlegfn.families._orders.compare import gradient, relative
+from mlegfn.families._orders.levels import EMPTY, all_of
+from mlegfn.families._orders.subsets import exact, orders
+from mlegfn.families._orders.tightening import kl_trajectory_balance, policies, tightened
 from mlegfn.families.any_order import AnyOrder
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers

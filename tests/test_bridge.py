@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mlegfn import config
-from mlegfn.families import _bridge_checks as measured
-from mlegfn.families._bridge_policies import step_variances
-from mlegfn.families._gaussian_bridge import bridge_moments, coupling
+from mlegfn.families._bridge import checks as measured
+from mlegfn.families._bridge.gaussian import bridge_moments, coupling
+from mlegfn.families._bridge.policies import step_variances
 from mlegfn.families.bridge import Bridge
 from mlegfn.randomness import generator
 from mlegfn.trajectory import score

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from mlegfn.families import _proposition2 as proposition2
+from mlegfn.families import _proposition_2 as proposition_2
 from mlegfn.families.hvae import HVAE
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
@@ -51,12 +51,12 @@ class WithoutPath(HVAE):
         return super().explain(x0, noise).detach()
 
 
-def disagreements(model, data, divergence=proposition2.trajectory_kl):
+def disagreements(model, data, divergence=proposition_2.trajectory_kl):
     """(values in nats; gradients in P_F, in P_B, relative)."""
-    one, other = divergence(model, data) + data.entropy(), -proposition2.expected_elbo(model, data)
+    one, other = divergence(model, data) + data.entropy(), -proposition_2.expected_elbo(model, data)
     policies = [list(side.parameters()) for side in (model.down, model.up)]
-    gradients = [[proposition2.gradient(value, p) for value in (one, other)] for p in policies]
-    return (one - other).abs().item(), *(proposition2.relative(*pair) for pair in gradients)
+    gradients = [[proposition_2.gradient(value, p) for value in (one, other)] for p in policies]
+    return (one - other).abs().item(), *(proposition_2.relative(*pair) for pair in gradients)
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -70,7 +70,7 @@ def test_proposition_2_the_constant_is_the_entropy_of_the_data():
     data = gaussian_data(2)
     for seed in range(3):
         model = affine((2, 2, 1, 1), seed)
-        both = proposition2.trajectory_kl(model, data) + proposition2.expected_elbo(model, data)
+        both = proposition_2.trajectory_kl(model, data) + proposition_2.expected_elbo(model, data)
         assert both.item() == pytest.approx(-data.entropy().item(), abs=EXACT)
 
 
@@ -81,7 +81,7 @@ def test_proposition_2_fails_without_one_layers_kl():
 
 def test_proposition_2_fails_with_the_other_direction():
     def swapped(model, data):
-        return kl_divergence(*reversed(proposition2.both_joints(model, data)))
+        return kl_divergence(*reversed(proposition_2.both_joints(model, data)))
 
     assert min(disagreements(affine(SIZES[0], 0), gaussian_data(2), swapped)) > WRONG
 
@@ -99,16 +99,16 @@ WIDE = MultivariateNormal(torch.tensor([0.5, -1.0]).double(), torch.tensor([[3.0
 
 def test_proposition_2_with_networks():
     """By sampling: values from paths of P_F and of P_B, gradients by score function and by reparameterisation."""
-    assert proposition2.value_deviation(HVAE.tiny(), WIDE, generator(0, "value"))[0] < SIGMAS
-    assert proposition2.gradient_deviation(HVAE.tiny(), WIDE, generator(0, "gradient")) < SIGMAS
+    assert proposition_2.value_deviation(HVAE.tiny(), WIDE, generator(0, "value"))[0] < SIGMAS
+    assert proposition_2.gradient_deviation(HVAE.tiny(), WIDE, generator(0, "gradient")) < SIGMAS
 
 
 def test_proposition_2_with_networks_fails_where_it_is_wrong():
     def wrong(model, states):
         return score(WithoutOneLayer.tiny(), states)
 
-    assert proposition2.value_deviation(HVAE.tiny(), WIDE, generator(0, "value"), wrong)[0] > SIGMAS
-    assert proposition2.gradient_deviation(WithoutPath.tiny(), WIDE, generator(0, "gradient")) > SIGMAS
+    assert proposition_2.value_deviation(HVAE.tiny(), WIDE, generator(0, "value"), wrong)[0] > SIGMAS
+    assert proposition_2.gradient_deviation(WithoutPath.tiny(), WIDE, generator(0, "gradient")) > SIGMAS
 
 
 def test_sizes_are_checked():

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mlegfn.diffusion.process import normal_log_prob
-from mlegfn.families import _proposition_4 as measuring
 from mlegfn.families import load
-from mlegfn.families._proposition_4 import SIZES, TIMES, detailed_balance, limit, slope, stepper
+from mlegfn.families._diffusion import proposition_4 as measuring
+from mlegfn.families._diffusion.proposition_4 import SIZES, TIMES, detailed_balance, limit, slope, stepper
 
 EQUATIONS = ["sde", "sde_ve"]
 EITHER = pytest.mark.parametrize("conditional", [False, True], ids=["marginal flow", "conditional flow"])

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from zuko.nn import MLP
 
-from mlegfn.families._compare import gradient, largest, relative
-from mlegfn.families._levels import EMPTY, all_of, digits_rows, log_frequencies, unary
-from mlegfn.families._subsets import exact, orders
-from mlegfn.families._tightening import kl_trajectory_balance, policies, tightened
+from mlegfn.families._orders.compare import gradient, largest, relative
+from mlegfn.families._orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
+from mlegfn.families._orders.subsets import exact, orders
+from mlegfn.families._orders.tightening import kl_trajectory_balance, policies, tightened
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import bounds, train
 from mlegfn.objectives.consistency import consistency

@@ -8,8 +8,8 @@ from torch import nn
 from mlegfn.data import planar
 from mlegfn.data.mmd import mmd2_unbiased, mmd_floor
 from mlegfn.data.planar_density import log_density
-from mlegfn.families._bridge_policies import Affine, Kernel, step_variances
-from mlegfn.families._gaussian_bridge import Gaussian
+from mlegfn.families._bridge.gaussian import Gaussian
+from mlegfn.families._bridge.policies import Affine, Kernel, step_variances
 from mlegfn.families.family import Family, Fit, Panel
 from mlegfn.families.fitting import bounds, train
 from mlegfn.networks.mlp import TimeMLP
@@ -163,7 +163,7 @@ class Bridge(Family):
 
     @classmethod
     def checks(cls, settings):
-        from mlegfn.families._bridge_checks import all_checks
+        from mlegfn.families._bridge.checks import all_checks
 
         return all_checks(cls, settings)
 

@@ -10,7 +10,7 @@ from mlegfn.diffusion.model import DenoisingModel
 from mlegfn.diffusion.process import GaussianDiffusion, normal_log_prob
 from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import analytic_log_variance
-from mlegfn.families._planar import Problem
+from mlegfn.families._diffusion.planar import Problem
 from mlegfn.families.family import Check, Family
 from mlegfn.families.fitting import log_weights, train
 from mlegfn.networks.mlp import TimeMLP

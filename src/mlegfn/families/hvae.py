@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mlegfn.data import digits
 from mlegfn.diffusion.decoder import discretised_log_prob
-from mlegfn.families import _proposition2 as proposition2
+from mlegfn.families import _proposition_2 as proposition_2
 from mlegfn.families.family import Check, Family, Fit, Panel, by_step
 from mlegfn.families.fitting import log_weights, train
 from mlegfn.objectives.bounds import elbo, importance_weighted
@@ -149,7 +149,7 @@ class HVAE(Family):
         policies = {"P_F": list(model.down.parameters()), "P_B": list(model.up.parameters())}
         mean, covariance = [0.5, -1.0], [[3.0, 1.0], [1.0, 2.0]]
         data = MultivariateNormal(torch.tensor(mean).double(), torch.tensor(covariance).double())
-        divergence, bound = proposition2.trajectory_kl(model, data), proposition2.expected_elbo(model, data)
+        divergence, bound = proposition_2.trajectory_kl(model, data), proposition_2.expected_elbo(model, data)
         rows = [
             Check(
                 "affine: D_KL(P_B(τ)‖P_F(τ)) of two joint Gaussians + H(data), and −ELBO by the training's own code",
@@ -160,12 +160,12 @@ class HVAE(Family):
             )
         ]
         for name, parameters in policies.items():
-            both = [proposition2.gradient(value, parameters) for value in (divergence, -bound)]
+            both = [proposition_2.gradient(value, parameters) for value in (divergence, -bound)]
             rows.append(
-                Check(f"their gradients in {name}", proposition2.relative(*both), 1e-10, proposition=2)
+                Check(f"their gradients in {name}", proposition_2.relative(*both), 1e-10, proposition=2)
             )
         model = cls.tiny()
-        value, error = proposition2.value_deviation(model, data, generator(0, "hvae", "value"))
+        value, error = proposition_2.value_deviation(model, data, generator(0, "hvae", "value"))
         return [
             *rows,
             Check(
@@ -178,7 +178,7 @@ class HVAE(Family):
             ),
             Check(
                 "networks: gradients in P_B by its score function, and reparameterised; worst parameter",
-                proposition2.gradient_deviation(model, data, generator(0, "hvae", "score function")),
+                proposition_2.gradient_deviation(model, data, generator(0, "hvae", "score function")),
                 5.0,
                 "standard errors",
                 2,

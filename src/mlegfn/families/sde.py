@@ -2,7 +2,7 @@
 
 import torch
 
-from mlegfn.families._score import ScoreSDE
+from mlegfn.families._diffusion.score import ScoreSDE
 
 BETA_MIN, BETA_MAX = 0.1, 10.0  # a unit horizon
 

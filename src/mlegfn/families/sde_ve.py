@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from mlegfn.families._score import ScoreSDE
+from mlegfn.families._diffusion.score import ScoreSDE
 
 # Of data with unit variance, whose points lie at most about 5 apart (Song & Ermon 2020, arXiv 2006.09011, §3.1).
 SIGMA_MIN, SIGMA_MAX = 0.05, 5.0

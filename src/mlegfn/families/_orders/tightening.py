@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from mlegfn.families._levels import all_of
-from mlegfn.families._subsets import exact
+from mlegfn.families._orders.levels import all_of
+from mlegfn.families._orders.subsets import exact
 from mlegfn.families.fitting import train
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from mlegfn.families._bridge_policies import step_variances
-from mlegfn.families._gaussian_bridge import Chain, Gaussian, bridge_moments, coupling
+from mlegfn.families._bridge.gaussian import Chain, Gaussian, bridge_moments, coupling
+from mlegfn.families._bridge.policies import step_variances
 from mlegfn.families.family import Check
 from mlegfn.randomness import generator
 from mlegfn.trajectory import score

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mlegfn.diffusion.process import normal_log_prob
-from mlegfn.families._planar import Problem
+from mlegfn.families._diffusion.planar import Problem
 from mlegfn.families.family import Check, Family, Panel
 from mlegfn.families.fitting import train
 from mlegfn.networks.mlp import TIME_FEATURES, TimeMLP
@@ -172,13 +172,13 @@ class ScoreSDE(Family):
 
     @classmethod
     def checks(cls, settings):
-        from mlegfn.families._proposition_4 import checks
+        from mlegfn.families._diffusion.proposition_4 import checks
 
         return [*checks(cls), _flow_check(cls)]
 
     @classmethod
     def fit(cls, settings, seed):
-        from mlegfn.families._proposition_4 import SIZES, differences
+        from mlegfn.families._diffusion.proposition_4 import SIZES, differences
 
         name = cls.__name__
         problem = Problem.draw(cls.problem, settings, seed)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlegfn.families._gaussian_bridge import Chain
+from mlegfn.families._bridge.gaussian import Chain
 
 __all__ = ["Affine", "Kernel", "step_variances"]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlegfn.families._levels import EMPTY
+from mlegfn.families._orders.levels import EMPTY
 
 __all__ = ["Exact", "exact", "orders"]
 
