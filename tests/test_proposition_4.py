@@ -23,7 +23,7 @@ def cls(request):
 
 
 class Wrong:
-    """One step of ``model`` with other log-probabilities: ``pf`` and ``pb`` get the pair's own value and states."""
+    """One step of ``model`` with other log-probabilities: ``pf`` and ``pb`` are given the states."""
 
     def __init__(self, model, pf=None, pb=None):
         self.model, self.pf, self.pb = model, pf, pb
@@ -40,7 +40,7 @@ class Wrong:
 
 @torch.no_grad()
 def errors(cls, conditional, wrong=lambda model: model, factor=1.0, flow=measuring._flow):
-    """Relative |factor·E δ²/h − limit|, a mean over TIMES, for each h: of what ``wrong`` makes of the pair."""
+    """Relative |factor·E δ²/h − limit|, mean over TIMES, for each h, of what ``wrong`` makes of the pair."""
     step = stepper(cls)
     exact = [limit(step(t, SIZES[0]), t, conditional).item() for t in TIMES]
     return [
@@ -64,7 +64,7 @@ def test_proposition_4(cls, conditional):
 
 @EITHER
 def test_proposition_4_with_each_policys_own_coefficients(cls, conditional):
-    """Euler–Maruyama to the letter: f and g of the step's start, t − h for P_B and t for P_F. Slope 1 as well, but
+    """Euler–Maruyama to the letter: f and g of the step's start, t − h for P_B, t for P_F. Slope 1 too, but
     each step's variances differ, which costs the bound of a whole chain (docs/decisions.md)."""
 
     def at(model, time, state, sign):
@@ -150,7 +150,7 @@ def test_proposition_4_with_the_flow_odes_drift_fails(cls, conditional):
 
 @EITHER
 def test_proposition_4_with_a_mismatched_noise_diverges(cls, conditional):
-    """If P_B is scored with a tenth more variance than P_F, δ² does not fall with h: over h it grows as 1/h."""
+    """With a tenth more variance in P_B than in P_F, δ² does not fall with h: over h it grows as 1/h."""
 
     def wider(model):
         def log_pb(x_prev, x_t, t):

@@ -19,12 +19,14 @@ from mlegfn.trajectory import score
 
 
 class DDPM(Family):
-    """x_t = √α_t x_{t−1} + √β_t ε is P_B, and P_F(x_{t−1}|x_t) = N(μ_θ(x_t, t), σ_θ(x_t, t)²) undoes it (Ho et al. 2020,
-    arXiv 2006.11239), with learned variances between β̃_t and β_t (Nichol & Dhariwal 2021, arXiv 2102.09672).
+    """P_B is x_t = √α_t x_{t−1} + √β_t ε, and P_F(x_{t−1}|x_t) = N(μ_θ(x_t, t), σ_θ(x_t, t)²) undoes it
+    (Ho et al. 2020, arXiv 2006.11239), with learned variances between β̃_t and β_t (Nichol & Dhariwal 2021,
+    arXiv 2102.09672).
 
-    KL-trajectory balance, E_{P_B}[log P_B(τ|x) − log P_F(τ)], is −ELBO(x); the usual sum of KL divergences between
-    q(x_{t−1}|x_t, x_0) and P_F is the same with x_{t−1} integrated out, given x_t. The exact reverse of Gaussian data
-    balances in detail: F(x_t) P_F = F(x_{t−1}) P_B with F = q(x_t), so log w(τ) = log p(x) for every τ.
+    KL-trajectory balance, E_{P_B}[log P_B(τ|x) − log P_F(τ)], is −ELBO(x); the usual sum of KL divergences
+    between q(x_{t−1}|x_t, x_0) and P_F is the same with x_{t−1} integrated out, given x_t. The exact reverse
+    of Gaussian data balances in detail: F(x_t) P_F = F(x_{t−1}) P_B with F = q(x_t), so log w(τ) = log p(x)
+    for every τ.
     """
 
     title = "Diffusion model, discrete time (DDPM)"
@@ -75,7 +77,7 @@ class DDPM(Family):
             network = TimeMLP(3, 8, 1, outputs=2).double()
             nn.init.normal_(network.exit.weight, std=0.05)
         with torch.no_grad():
-            # What x_t says of ε: gain · x_t. The last row of ``time`` makes the gain from 32 features of 3 times.
+            # What x_t says of ε: gain · x_t. The last row of ``time`` makes the gain, of 32 features.
             gain = process.noise_std[1:] / (1 + 3 * process.alpha_bar[1:])
             network.time.weight[-1] = torch.linalg.pinv(network.time_features) @ (
                 gain - network.time.bias[-1]
@@ -156,8 +158,8 @@ def sum_of_divergences(model, x0):
 def trajectory_balance(model, x0):
     """[N], nats: E_{P_B}[log P_B(τ|x) − log P_F(τ)] from the pair's log-probabilities alone.
 
-    x_{t−1} given x_t and x_0 by quadrature too. In it everything is quadratic, for which two nodes are exact; in x_t
-    the nodes are those of ``sum_of_divergences``, so both see the same values of the network.
+    x_{t−1} given x_t and x_0 by quadrature too. In it everything is quadratic, for which two nodes are exact;
+    in x_t the nodes are those of ``sum_of_divergences``, so both see the same values of the network.
     """
     z, inner = plane(2)
     total = torch.zeros(len(x0), dtype=x0.dtype)
@@ -171,9 +173,10 @@ def trajectory_balance(model, x0):
 
 
 def exact_residuals(mean=0.7, std=0.6, timesteps=20, wrong=1.0):
-    """Largest |DB residual| of a step, and |log w(τ) − log p(x)|, nats, of the exact reverse of N(mean, std²).
+    """Largest |DB residual| and |log w(τ) − log p(x)|, nats, of the exact reverse of N(mean, std²).
 
-    With the state flow F(x_t) = q(x_t), and as the prior of x_T; ε_θ, here E[ε|x_t], is multiplied by ``wrong``.
+    With the state flow F(x_t) = q(x_t), and as the prior of x_T; ε_θ, here E[ε|x_t], is multiplied by
+    ``wrong``.
     """
     process = GaussianDiffusion(betas(timesteps, "cosine"))
     variance = process.alpha_bar * std**2 + process.noise_variance

@@ -1,4 +1,4 @@
-"""Diffusion as a stochastic differential equation that preserves variance: DDPM in the limit of small steps."""
+"""Diffusion as a stochastic differential equation that preserves variance: DDPM's limit of small steps."""
 
 import torch
 
@@ -8,12 +8,13 @@ BETA_MIN, BETA_MAX = 0.1, 10.0  # a unit horizon
 
 
 class VariancePreserving(ScoreSDE):
-    """dx = −½β(t) x dt + √β(t) dW, β rising linearly (VP; Song et al. 2021, arXiv 2011.13456, eq. 11), in T steps.
+    """dx = −½β(t) x dt + √β(t) dW, β rising linearly (VP), in T steps (Song et al. 2021,
+    arXiv 2011.13456, eq. 11).
 
-    Detailed balance of one step, with the state flow F(x, t) = p_t(x), has the residual
-    √h g ε·(∇log p_t − s_θ) + O(h): squared, in expectation and over h it *is* score matching as h → 0, with
-    conditional flows F(x, t|x_0) = q(x_t|x_0) denoising score matching (Proposition 4). Trained by that limit,
-    scored as the chain of T Euler–Maruyama steps that it is, and by the probability-flow ODE.
+    Detailed balance of one step, with the state flow F(x, t) = p_t(x), has the residual √h g ε·(∇log p_t −
+    s_θ) + O(h): squared, in expectation and over h it *is* score matching as h → 0, with conditional flows
+    F(x, t|x_0) = q(x_t|x_0) denoising score matching (Proposition 4). Trained by that limit, scored as the
+    chain of T Euler–Maruyama steps that it is, and by the probability-flow ODE.
     """
 
     title = "Diffusion SDE, variance preserving"

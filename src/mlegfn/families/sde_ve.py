@@ -6,15 +6,17 @@ import torch
 
 from mlegfn.families._diffusion.score import ScoreSDE
 
-# Of data with unit variance, whose points lie at most about 5 apart (Song & Ermon 2020, arXiv 2006.09011, §3.1).
+# Of data with unit variance: σ_max is about the largest distance between two points (Song & Ermon 2020,
+# arXiv 2006.09011, §3.1).
 SIGMA_MIN, SIGMA_MAX = 0.05, 5.0
 
 
 class VarianceExploding(ScoreSDE):
-    """dx = √(dσ²/dt) dW, σ(t) from σ_min to σ_max by a geometric law (VE; Song et al. 2021, arXiv 2011.13456, eq. 9).
+    """dx = √(dσ²/dt) dW, σ(t) from σ_min to σ_max by a geometric law (VE; Song et al. 2021,
+    arXiv 2011.13456, eq. 9).
 
-    No drift: noise is added until nothing else is seen, q(x_t|x_0) = N(x_0, σ(t)² − σ_min²). The same Proposition 4,
-    the same training and the same scores as the variance-preserving equation's.
+    No drift: noise is added until nothing else is seen, q(x_t|x_0) = N(x_0, σ(t)² − σ_min²). The same
+    Proposition 4, the same training and the same scores as the variance-preserving equation's.
     """
 
     title = "Diffusion SDE, variance exploding"

@@ -17,7 +17,7 @@ SHOWN = 2000  # points in a panel
 
 @dataclass(frozen=True)
 class Problem:
-    """Points [n, 2] of a planar problem, where the training points have mean 0 and variance 1 a coordinate."""
+    """Points [n, 2] of a planar problem, with mean 0 and variance 1 a coordinate in training."""
 
     name: str
     seed: int
@@ -42,7 +42,7 @@ class Problem:
         return (self.std.double().log().sum() - log_p.double().mean()).item()
 
     def fit(self, model, settings, more=None):
-        """The ``Fit`` of a trained pair: ELBO and importance-weighted bound beside the entropy, data and samples.
+        """The ``Fit`` of a trained pair: both bounds beside the entropy, data and samples.
 
         more: {what: further NLL}, nats.
         """

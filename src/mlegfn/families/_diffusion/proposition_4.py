@@ -5,12 +5,12 @@ Our reading. With state flows F(x, t) = p_t(x), and the step of the noising SDE 
     δ = log F(x_t) + log P_F(x_{t−h}|x_t) − log F(x_{t−h}) − log P_B(x_t|x_{t−h})
       = √h g ε·(∇log p_t − s_θ) + O(h),          E δ²/h = g² E‖s_θ − ∇log p_t‖² + O(h),
 
-and with the flows F(x, t | x_0) = q(x_t|x_0) of one x_0, ∇log q(x_t|x_0) in place of ∇log p_t: denoising score
-matching. docs/math.md has the steps between.
+and with the flows F(x, t | x_0) = q(x_t|x_0) of one x_0, ∇log q(x_t|x_0) in place of ∇log p_t: denoising
+score matching. docs/math.md has the steps between.
 
-The expectations have no Monte-Carlo noise. Data are four points on the line, so p_t is a mixture of four Gaussians
-and x_{t−h} given x_0 and ε are Gaussian: Gauss–Hermite quadrature. The score is a small random network's, far from
-∇log p_t, so the limit is not 0.
+The expectations have no Monte-Carlo noise. Data are four points on the line, so p_t is a mixture of four
+Gaussians and x_{t−h} given x_0 and ε are Gaussian: Gauss–Hermite quadrature. The score is a small random
+network's, far from ∇log p_t, so the limit is not 0.
 """
 
 import math
@@ -27,8 +27,9 @@ __all__ = ["SIZES", "checks", "detailed_balance", "differences", "limit", "relat
 POINTS = torch.tensor([-1.5, -0.3, 0.4, 1.2], dtype=torch.float64)
 MASS = torch.tensor([0.2, 0.3, 0.4, 0.1], dtype=torch.float64)
 SIZES = [2.0**-k for k in range(3, 11)]
-# The whole noising takes 8 units of time. Then β h (VP) and h·d log σ²/dt (VE) are below 0.18 at h = 1/8, a small
-# step already; over a horizon of 1 they would be above 1, and no straight line would begin before h = 2^-6.
+# The whole noising takes 8 units of time. Then β h (VP) and h·d log σ²/dt (VE) are below 0.16 at h = 1/8, a
+# small step already; over a horizon of 1 they would be above 1, and no straight line would begin before h =
+# 2^-6.
 HORIZON = 8.0
 TIMES = (4.0, 5.0, 6.0)
 NODES = 64
@@ -46,7 +47,7 @@ class _SmallNetwork(nn.Module):
 
 
 def stepper(cls):
-    """f(t, h) → the family ``cls`` in one dimension, one step from t − h to t, all with the same random network."""
+    """f(t, h) → the family ``cls`` in one dimension, a step from t − h to t, always with the same network."""
     network = _SmallNetwork().double()
     return lambda t, h: cls(network, [t - h, t], dimensions=1, horizon=HORIZON, dtype=torch.float64)
 
@@ -147,10 +148,10 @@ def relative(a, b):
 def checks(cls):
     """The rows of Table 1 for Proposition 4.
 
-    The difference is c₁h + c₂h² + …, relative to the limit, with coefficients made of the schedule's rates, which
-    are about 1 a unit of time: 4h and, with c₁h cancelled, (4h)² are generous to constants and not to orders. The
-    slope between neighbours h is 1 + O(h); a least-squares line through all of them bends by less than half of
-    its largest h.
+    The difference is c₁h + c₂h² + …, relative to the limit, with coefficients made of the schedule's rates,
+    which are about 1 a unit of time: 4h and, with c₁h cancelled, (4h)² are generous to constants and not to
+    orders. The slope between neighbours h is 1 + O(h); a least-squares line through all of them bends by less
+    than half of its largest h.
     """
     smallest, rows, gradients = SIZES[-1], [], []
     for conditional, name in ((False, "score matching"), (True, "denoising score matching")):

@@ -1,4 +1,4 @@
-"""What diffusions given by a stochastic differential equation share: Euler–Maruyama's policies, training, scores."""
+"""What diffusions by an SDE share: Euler–Maruyama's policies, training, scores."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ LOWEST = -9.0
 class ScoreNetwork(TimeMLP):
     """TimeMLP for times that are not steps: (x [N, 2], place [N] in 0…1) → [N, 2].
 
-    TimeMLP looks its time features up in a table of T rows; here the table is that of the places in this call.
+    TimeMLP looks time features up in a table of T rows; here the table is that of the places in this call.
     """
 
     def __init__(self, hidden, layers=2):
@@ -41,15 +41,16 @@ class ScoreNetwork(TimeMLP):
 class ScoreSDE(Family):
     """Noising is dx = f(t) x dt + g(t) dW over t in 0…horizon, generation its reverse (Song et al. 2021).
 
-    A subclass says what f, g² and u(t) = log(std²/a²) are, for q(x_t|x_0) = N(a(t) x_0, std(t)² I). The model is a
-    score, that of a Gaussian of standard deviation ``spread`` and what the network adds to it:
+    A subclass says what f, g² and u(t) = log(std²/a²) are, for q(x_t|x_0) = N(a(t) x_0, std(t)² I). The model
+    is a score, that of a Gaussian of standard deviation ``spread`` and what the network adds to it:
 
         std·s_θ(x, u) = −x·std/v − n_θ(x/√v, place of u),    v = a²·spread² + std².
 
-    times [T+1]: where the chain's states stand. Both policies are Euler–Maruyama steps of size h = t_i − t_{i−1}, of
-    the reverse and of the noising equation, with f and g taken in the middle of the step:
+    times [T+1]: where the chain's states stand. Both policies are Euler–Maruyama steps of size h = t_i −
+    t_{i−1}, of the reverse and of the noising equation, with f and g taken in the middle of the step:
 
-        P_F(x_{i−1}|x_i) = N(x_i − [f x_i − g² s_θ(x_i, t_i)] h, g² h I),    P_B(x_i|x_{i−1}) = N(x_{i−1} + f x_{i−1} h, g² h I).
+        P_F(x_{i−1}|x_i) = N(x_i − [f x_i − g² s_θ(x_i, t_i)] h, g² h I),
+        P_B(x_i|x_{i−1}) = N(x_{i−1} + f x_{i−1} h, g² h I).
 
     With one g, so that both have the same variance, as two processes must to have a density ratio as h → 0.
     """
@@ -161,7 +162,7 @@ class ScoreSDE(Family):
 
     @classmethod
     def tiny(cls, dtype=torch.float64, seed=0):
-        """The score of N(0, 2² I), off by a random network, over the first half of the time, where few steps do."""
+        """The score of N(0, 2² I), off by a random network; half of the time, where few steps do."""
         with torch.random.fork_rng([]):
             seed_layers(seed, cls.__name__, "tiny")
             network = ScoreNetwork(hidden=8, layers=1)
@@ -204,10 +205,11 @@ class ScoreSDE(Family):
 
 
 def flow_log_density(model, x, tolerance=1e-5):
-    """[N] float64, nats: log p(x) under the probability-flow ODE dx/dt = f x − ½ g² s_θ(x, t) (Song et al. 2021, §4.3).
+    """[N] float64, nats: log p(x) under the ODE dx/dt = f x − ½ g² s_θ(x, t) (Song et al. 2021, §4.3).
 
-    For y = x/a over the noise level it is dy/du = −½ e^(u/2) std·s_θ, whatever the equation. From u = LOWEST, where
-    data are taken to have that noise already, to the horizon; the divergence is exact, by d derivatives.
+    For y = x/a over the noise level it is dy/du = −½ e^(u/2) std·s_θ, whatever the equation. From u = LOWEST,
+    where data are taken to have that noise already, to the horizon; the divergence is exact, by d
+    derivatives.
     """
     from torchdiffeq import odeint
 
