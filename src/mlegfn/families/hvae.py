@@ -229,10 +229,10 @@ class HVAE(Family):
 
     @torch.no_grad()
     def panels(self, x, rng):
-        """Data x, samples, and x rebuilt from its lowest and its highest latent by the means of P_F."""
+        """Data x, samples, and x rebuilt from its lowest two latents by the means of P_F."""
         states = self.sample_pb(x, rng)
         shown = {"data": x, "samples": self.sample_pf(x.shape, rng)[0]}
-        for t in (1, self.timesteps):
+        for t in (1, 2):
             mean = self._cut(states[t], t)
             for layer in reversed(self.down[:t]):
                 mean, _ = layer(mean)
