@@ -32,9 +32,13 @@ def sources(name):
     shared = sorted({each for each in found if each.startswith("_")})
     extended = sorted(set(found) & set(names()))
     if len(shared) > 1 or len(extended) > 1:
-        raise ValueError(f"families/{name}.py imports {', '.join(shared + extended)}: at most one of each kind")
+        raise ValueError(
+            f"families/{name}.py imports {', '.join(shared + extended)}: at most one of each kind"
+        )
     paths = [f"src/mlegfn/families/{each}" for each in shared]
-    paths = [path if (Path(__path__[0]) / each).is_dir() else f"{path}.py" for path, each in zip(paths, shared)]
+    paths = [
+        path if (Path(__path__[0]) / each).is_dir() else f"{path}.py" for path, each in zip(paths, shared)
+    ]
     bases = [f"src/mlegfn/families/{each}.py" for each in extended]
     return next(iter(paths), None), next(iter(bases), None)
 
