@@ -27,7 +27,7 @@ from mlegfn.data import planar as data
 from mlegfn.diffusion.importance import log_weights
 from mlegfn.randomness import generator
 from mlegfn.report.statistics import student
-from mlegfn.training import planar
+from mlegfn.experiments import planar
 
 # What the arms of a group share, by the block of params.yaml in which it stands.
 GROUPS = {

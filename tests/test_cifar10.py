@@ -375,7 +375,7 @@ def test_cifar10_cpu_is_defined_by_the_hashes_that_the_mirror_knows():
 
 
 def test_what_the_doctor_says(monkeypatch, tmp_path):
-    scale = SimpleNamespace(data=settings_of())
+    scale = SimpleNamespace(data=settings_of(), has_images=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLEGFN_MIRROR", raising=False)
     word, text = doctor.data("c", scale)

@@ -134,6 +134,7 @@ def test_what_a_user_cannot_mend_has_one(repository, capsys, toy_stage):
         ("nll", {"step": 4, "arm": "baseline"}, "nll@s-baseline-4"),
         ("nll", {"step": 4, "arm": "vlb", "seed": 1}, "nll@s-4-vlb-1"),
         ("planar", {"problem": "moons"}, "planar@s-moons"),
+        ("family", {"family": "hvae"}, "family@s-hvae"),
     ],
 )
 def test_stage_names(stage_name, key, name):

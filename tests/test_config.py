@@ -8,11 +8,11 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from mlegfn.config import Params, fingerprint, load
+from mlegfn.config import EXPERIMENTS, IMAGES, Params, fingerprint, load
 from mlegfn.errors import UserError
 from mlegfn.yaml_file import read_yaml
 
@@ -123,10 +123,45 @@ def test_one_error_for_each_broken_key(tmp_path, broken):
 @QUICK
 @given(st.sampled_from(BLOCKS), st.sampled_from([None, 3, "x", [], [1], True, math.nan]))
 def test_a_block_that_is_none_is_one_error(tmp_path, path, value):
+    assume(not (value is None and path[-1] in (*IMAGES, *EXPERIMENTS)))  # an experiment that a scale lacks
     raw = copy.deepcopy(ONE)
     parent(raw, path)[path[-1]] = value
     (line,) = lines_of(dumped(raw), tmp_path)
-    assert line.startswith(f"params.yaml: {'.'.join(path)}: expected a block of settings, got")
+    assert line.startswith(f"params.yaml: {'.'.join(path)}: expected a block of settings")
+
+
+@pytest.mark.parametrize("absent", [None, "delete"])
+def test_a_scale_has_all_blocks_of_the_images_or_none(tmp_path, absent):
+    def without(*names):
+        raw = copy.deepcopy(ONE)
+        for name in names:
+            if absent == "delete":
+                del raw["scales"]["digits"][name]
+            else:
+                raw["scales"]["digits"][name] = None
+        return raw
+
+    for raw in (without(*IMAGES), without(*EXPERIMENTS)):
+        (tmp_path / "params.yaml").write_text(dumped(raw))
+        scale = load(tmp_path / "params.yaml").scale("digits")
+        assert scale.has_images is (scale.engine is not None)
+    (line,) = lines_of(dumped(without("quality")), tmp_path)
+    assert line.startswith("params.yaml: scales.digits: has engine,") and "no quality" in line
+    (line,) = lines_of(dumped(without(*IMAGES, *EXPERIMENTS)), tmp_path)
+    assert "nothing to run" in line
+
+
+def test_families_are_files(tmp_path):
+    raw = copy.deepcopy(ONE)
+    block = raw["scales"]["digits"]["families"]
+    block["include"] = ["autoregressive", "gan"]
+    block["settings"]["vampire"] = block["default"]
+    found = lines_of(dumped(raw), tmp_path)
+    assert [line.split(": ")[1] for line in found] == [
+        "scales.digits.families.include",
+        "scales.digits.families.settings",
+    ]
+    assert all("there are autoregressive" in line for line in found)
 
 
 @QUICK

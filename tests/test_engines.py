@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, copy_repository
 
-from mlegfn import config, graph
+from mlegfn import config, families, graph
 from mlegfn.pipeline import engine, lockfile
 
 pytestmark = pytest.mark.xdist_group("engines")
@@ -320,6 +320,15 @@ def test_a_stage_depends_on_the_source_that_it_imports(stage, monkeypatch):
     pipeline = engine.read("smoke")
     deps = next(s for s in pipeline.stages.values() if s.name.startswith(f"{stage}@")).deps
     sources = imported(REPOSITORY / "src/mlegfn/stages" / f"{stage}.py", set())
+    if stage == "family":  # imports its family by name, and a stage of its own has each
+        for name in families.names():
+            own = imported(REPOSITORY / "src/mlegfn/families" / f"{name}.py", set(sources))
+            check_sources(stage, own, pipeline.stages[f"family@smoke-{name}"].deps)
+        return
+    check_sources(stage, sources, deps)
+
+
+def check_sources(stage, sources, deps):
     exempt = PLUMBING if stage == "fetch" else PLUMBING | SOURCES
     undeclared = {
         str(source.relative_to(REPOSITORY))
@@ -340,8 +349,8 @@ def leaves(block, prefix):
             yield f"{prefix}.{key}"
 
 
-# Settings that name stages, or that no result depends on.
-NO_PARAMETER = {"accelerator", "engine.cuda_graphs", "engine.save_every_minutes"}
+# Settings that name stages, or that no result depends on; families.settings is empty at smoke.
+NO_PARAMETER = {"accelerator", "engine.cuda_graphs", "engine.save_every_minutes", "families.settings"}
 
 
 def test_every_setting_is_a_parameter_of_a_stage(monkeypatch):

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from mlegfn.config import load
 from mlegfn.data import planar as data
 from mlegfn.diffusion.importance import log_likelihood, log_weights, precise_log_weights
+from mlegfn.experiments import planar
 from mlegfn.networks.mlp import TimeMLP
 from mlegfn.randomness import generator
 from mlegfn.stages import planar as stage
-from mlegfn.training import planar
 from mlegfn.training.ema import Ema
 from mlegfn.training.finetuning import finetune_gradient
 

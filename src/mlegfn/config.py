@@ -398,9 +398,7 @@ class Scale(Block):
         there = [name for name in IMAGES if blocks.get(name) is not None]
         if absent := [name for name in IMAGES if name not in there]:
             if there:
-                return (
-                    f"has {', '.join(there)} but no {', '.join(absent)}: the image experiment needs all of them"
-                )
+                return f"has {', '.join(there)} but no {', '.join(absent)}: the image experiment needs all of them"
             if not any(blocks.get(name) for name in EXPERIMENTS):
                 return f"has nothing to run; give the blocks of the images, or {', '.join(EXPERIMENTS)}"
 

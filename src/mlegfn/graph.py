@@ -18,6 +18,7 @@ GRAPH = "graph.json"
 STAGES = (
     *("fetch", "pretrain", "finetune", "nll", "trajectories", "quality", "planar"),
     *("figures", "tables", "verdict"),
+    *("family", "families"),
 )
 
 
@@ -38,6 +39,28 @@ def derive(params):
 
 
 def _add_scale(graph, name, scale):
+    """The stages of the experiments that the scale has."""
+    if scale.has_images:
+        _add_images(graph, name, scale)
+    if scale.planar is not None:
+        for problem in scale.planar.problems:
+            graph["planar"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
+    if scale.has_images and scale.planar is not None:
+        for stage in ("figures", "tables", "verdict"):
+            graph[stage][name] = {"scale": name}
+    if scale.families is not None:
+        _add_families(graph, name, scale.families)
+
+
+def _add_families(graph, name, settings):
+    """A stage a family, so that only what changed runs again, and one for Table 1."""
+    for family in settings.names:
+        own = f"settings.{family}" if family in settings.settings else "default"
+        graph["family"][f"{name}-{family}"] = {"scale": name, "family": family, "settings": own}
+    graph["families"][name] = {"scale": name}
+
+
+def _add_images(graph, name, scale):
     checkpoints = f"results/{name}/checkpoints"
     common = (
         {"scale": name, "gpu": 1, "mem_mb": 16000}
@@ -84,10 +107,6 @@ def _add_scale(graph, name, scale):
         "model": f"{checkpoints}/finetune-{shown.checkpoint}-{shown.arm}-{shown.finetune_seed}",
     }
     _add_quality(graph, device["quality"], scale)
-    for problem in scale.planar.problems:
-        graph["planar"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
-    for stage in ("figures", "tables", "verdict"):
-        graph[stage][name] = {"scale": name}
 
 
 def _add_nll(graph, device, run, model, select):

@@ -132,7 +132,10 @@ def _rule_errors(hint, raw, path, errors):
             continue
         try:
             values = [_value_at(raw, each.split(".")) for each in relative]
-        except (KeyError, TypeError):  # absent or null, or the missing key that was reported as a misspelt one
+        except (
+            KeyError,
+            TypeError,
+        ):  # absent or null, or the missing key that was reported as a misspelt one
             continue
         if sentence := check(*values):
             yield wanted[0], sentence

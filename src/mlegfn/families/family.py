@@ -1,7 +1,8 @@
 """What a model family is: a ``MarkovPair`` that can be built small, trained, scored and checked."""
 
 import abc
-from dataclasses import dataclass, field
+import inspect
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -29,6 +30,9 @@ class Check:
     @property
     def passed(self):
         return self.disagreement <= self.tolerance
+
+    def as_json(self):
+        return {**asdict(self), "passed": self.passed}
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,19 @@ class Family(nn.Module, abc.ABC):
 
     timesteps: int
     shape: tuple
+
+    @classmethod
+    def description(cls):
+        """What Table 1 and the docs say of the family, as JSON."""
+        return {
+            "title": cls.title,
+            "order": cls.order,
+            "policies": list(cls.policies),
+            "deterministic": cls.deterministic,
+            "objective": cls.objective,
+            "data": cls.data,
+            "about": inspect.cleandoc(cls.__doc__),
+        }
 
     @abc.abstractmethod
     def log_prior(self, x_T):

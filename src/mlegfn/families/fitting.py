@@ -42,8 +42,6 @@ def log_weights(pair, x, count, generator):
 def bounds(pair, x, count, generator, batch=4096):
     """(ELBO [N], importance-weighted bound [N]) of each x, nats, from ``count`` trajectories; about ``batch``
     trajectories at once."""
-    parts = [
-        log_weights(pair, part, count, generator).double() for part in x.split(max(1, batch // count))
-    ]
+    parts = [log_weights(pair, part, count, generator).double() for part in x.split(max(1, batch // count))]
     log_w = torch.cat(parts)
     return elbo(log_w), importance_weighted(log_w)

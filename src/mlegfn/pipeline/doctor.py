@@ -101,6 +101,8 @@ def gpu(scale):
 
 
 def data(scale_name, scale):
+    if not scale.has_images:
+        return "not needed at this scale"
     made = Path("data", scale_name, "images.safetensors")
     if made.exists():
         return f"{made} is there"
@@ -128,6 +130,8 @@ def cifar10():
 
 
 def inception(scale_name, scale):
+    if not scale.has_images:
+        return "not needed at this scale"
     path = scale.quality.inception
     if path is None:
         return "note", "not measured: quality.inception names no file of torch-fidelity's Inception weights"

@@ -8,7 +8,7 @@ STARTED = re.compile(r"^(?:local)?rule (\S+):$")
 FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\S+)\)$")
 FAILED = re.compile(r"^Error in rule (\S+):$")
 # Before a kind of stage has finished once, its time is a guess: so many times that of the others.
-WEIGHTS = {"pretrain": 3.0, "finetune": 3.0, "planar": 4.0}
+WEIGHTS = {"pretrain": 3.0, "finetune": 3.0, "planar": 4.0, "family": 2.0}
 
 
 class Progress:

@@ -216,16 +216,15 @@ def last_attempt(path):
 
 def show(scale_name, pipeline):
     """Where each figure and table lies, and the verdicts."""
-    kinds = {"figures": "Figures", "tables": "Tables", "verdict": "Verdicts"}
-    for kind, title in kinds.items():
+    for kind, title in {"figures": "Figures", "tables": "Tables", "report": "Verdicts and pages"}.items():
+        by_stem = {}
+        for stage in pipeline.stages.values():
+            for out in map(Path, stage.outs):
+                if out.parts[:3] == ("results", scale_name, kind):
+                    by_stem.setdefault(str(out.with_suffix("")), []).append(out.suffix)
         print(f"\n{title}:")
-        for name, stage in pipeline.stages.items():
-            if name.split("@")[0] == kind:
-                by_stem = {}
-                for out in stage.outs:
-                    by_stem.setdefault(str(Path(out).with_suffix("")), []).append(Path(out).suffix)
-                for stem, suffixes in by_stem.items():
-                    print(f"  {stem}{suffixes[0]}" + "".join(f"  {suffix}" for suffix in suffixes[1:]))
+        for stem, suffixes in by_stem.items():
+            print(f"  {stem}{suffixes[0]}" + "".join(f"  {suffix}" for suffix in suffixes[1:]))
     verdict = Path("results", scale_name, "report", "verdict.md")
     if verdict.exists():
         print("\n" + verdict.read_text().split("<details>")[0].strip())  # the file also says how

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mlegfn.errors import UserError
 from mlegfn.report import figure1, figure2, figure3, style
+from mlegfn.report.samples import arrays
 
 
 def make(metrics, root="results"):
@@ -34,22 +34,3 @@ def make(metrics, root="results"):
     for each, (formats, _) in pictures.items():
         files |= {f"{each}.{ending}": content for ending, content in formats.items()}
     return files
-
-
-def arrays(path, keys, stage):
-    """The arrays of a safetensors file; a missing or broken one is a UserError naming the stage that makes it."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        raise UserError(f"{path}: not found; the stage {stage} makes it: run `dvc repro {stage}`")
-    try:
-        found = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: not a whole safetensors file ({reason}); delete it and run `dvc repro {stage}`"
-        ) from None
-    if absent := [key for key in keys if key not in found]:
-        raise UserError(f"{path}: has no array {absent[0]!r}; delete it and run `dvc repro {stage}`")
-    return found

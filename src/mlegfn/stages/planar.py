@@ -6,7 +6,7 @@ Out: results/<scale>/metrics/planar/<problem>.json, results/<scale>/samples/plan
 
 from mlegfn import paths
 from mlegfn.artifacts import write_bytes, write_json
-from mlegfn.training.planar import experiment
+from mlegfn.experiments.planar import experiment
 
 
 def run(scale_name, scale, problem):

@@ -1,0 +1,1 @@
+"""Whole small experiments, data to metrics, that need no stage between their parts."""

@@ -1,0 +1,71 @@
+"""The families' figure: a row a family, its data first."""
+
+import numpy as np
+
+from mlegfn.report import style
+
+COLUMNS = 4
+ROW = 1.55  # inches
+
+
+def plot(found, panels):
+    """A matplotlib figure.
+
+    :param found: ``{family: contents of its metrics file}``, in order
+    :param panels: ``{family: {"panel-0": array, …}}``
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(style.WIDTH, ROW * len(found)), layout="constrained")
+    rows = figure.subplots(len(found), COLUMNS, squeeze=False)
+    for axes, (family, value) in zip(rows, found.items()):
+        points = [
+            panels[family][f"panel-{k}"] for k, each in enumerate(value["panels"]) if each["kind"] == "points"
+        ]
+        limit = max((np.quantile(np.abs(each), 0.995) for each in points), default=1.0) * 1.05
+        for k, axis in enumerate(axes):
+            if k >= len(value["panels"]):
+                axis.set_axis_off()
+                continue
+            panel = value["panels"][k]
+            DRAW[panel["kind"]](axis, panels[family][f"panel-{k}"], panel, limit)
+            axis.set_title(panel["title"], fontsize=7, fontweight="normal")
+        axes[0].set_ylabel(_wrapped(value["title"]), fontsize=7.5, fontweight="bold")
+    return figure
+
+
+def _wrapped(title):
+    import textwrap
+
+    return "\n".join(textwrap.wrap(title, 16))
+
+
+def _points(axis, values, panel, limit):
+    axis.scatter(*values[:1500].T, s=0.7, color=style.INK, alpha=0.5, linewidths=0, rasterized=True)
+    axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
+    axis.grid(False)
+
+
+def _images(axis, values, panel, limit):
+    """A sheet of images, as square as can be."""
+    count, height, width = values.shape
+    across = int(np.ceil(np.sqrt(count)))
+    down = -(-count // across)
+    sheet = np.ones((down * (height + 1) - 1, across * (width + 1) - 1), dtype=values.dtype)
+    for k, image in enumerate(values):
+        y, x = k // across * (height + 1), k % across * (width + 1)
+        sheet[y : y + height, x : x + width] = image
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+
+
+def _curve(axis, values, panel, limit):
+    axis.loglog(*values.T, "o-", color=style.ARMS["vlb"][0], markersize=2.5, linewidth=0.9)
+    axis.set_xlabel(panel["labels"][0], fontsize=6.5, labelpad=1)
+    axis.set_ylabel(panel["labels"][1], fontsize=6.5, labelpad=1)
+    axis.tick_params(labelsize=6)
+    axis.minorticks_off()
+
+
+DRAW = {"points": _points, "images": _images, "curve": _curve}
