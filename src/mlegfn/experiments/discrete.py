@@ -125,7 +125,8 @@ def experiment(problem, settings):
     """All seeds and arms on ``problem``: (metrics, samples of the first seed).
 
     settings: config.Discrete. The metrics are those of results/<scale>/metrics/discrete/<problem>.json without the
-    scale. samples: {"data" or an arm: int8 [sample_points, 32]}. Test points are the same for all seeds and arms.
+    scale. samples: {"data" or an arm: [sample_points, 2]}, centres of cells. Test points are the same for all seeds
+    and arms.
     """
     points = planar.sample(problem, settings.test_points, generator(0, "discrete", problem, "test"))
     test = gray.encode(points, gray.INT_SCALE[problem])
@@ -167,7 +168,7 @@ def experiment(problem, settings):
             HAMMING,
         ),
         "mmd_kernel": "unbiased MMD², kernel exp(−0.1 · Hamming distance) of the 32 bits",
-    }, {name: x.to(torch.int8) for name, x in samples.items()}
+    }, {name: gray.decode(x, gray.INT_SCALE[problem]) for name, x in samples.items()}
 
 
 def likelihood_fields(problem, log_w, truth):
