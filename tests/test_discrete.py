@@ -15,7 +15,7 @@ from mlegfn.config import load
 from mlegfn.data import gray, planar
 from mlegfn.data.planar_density import log_density
 from mlegfn.discrete.filling import EMPTY, BitFilling
-from mlegfn.discrete.network import BitNetwork, signs
+from mlegfn.discrete.network import FULL_DIGITS, BitNetwork, signs
 from mlegfn.discrete.objective import (
     backward_loss,
     consistency_loss,
@@ -338,7 +338,8 @@ def test_the_network_reads_plain_binary_and_is_zero_before_training():
     net.exit.bias.data[64:] = 3.0
     odds = net(full)[:, 1].view(40, 2, 16)
     assert not odds[:, :, 0].any() and odds[:, :, 1].eq(3).all()
-    assert torch.equal(odds[:, 0, 2:], -3 * signs(digits[:, 0, :-1]))
+    scale = 2.0 ** -(torch.arange(2, 16) - FULL_DIGITS).clamp(min=0)
+    assert torch.equal(odds[:, 0, 2:], -3 * scale * signs(digits[:, 0, :-1]))
 
 
 def test_times_are_unbiased():

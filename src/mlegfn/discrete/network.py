@@ -4,7 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["BitNetwork", "signs"]
+__all__ = ["FULL_DIGITS", "BitNetwork", "signs"]
+
+FULL_DIGITS = 6  # the sixth digit's cells are about 0.1 wide, as the planar problems' details
 
 
 def signs(x):
@@ -21,7 +23,8 @@ class BitNetwork(nn.Module):
     p are the plain digits of each coordinate, ±1 as far down as its Gray digits are filled without a gap and 0 from
     there on; and the *last* output is a_i − p_{i−1}·b_i, for a Gray digit is its plain digit XOR the one above, so
     that b_i is the log odds of the plain digit. A smooth density has log odds that vary smoothly in plain digits and
-    change their sign from cell to cell in Gray ones.
+    change their sign from cell to cell in Gray ones. They halve with every digit, too, once the cells are narrower than
+    its details: so the last output is scaled by 2^−(j − FULL_DIGITS) at the j-th digit from FULL_DIGITS on.
 
     :param coordinates: of D/coordinates entries each, a sign followed by Gray digits
     """
@@ -35,6 +38,8 @@ class BitNetwork(nn.Module):
         self.exit = nn.Linear(hidden, (outputs + decoded) * length)
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)
+        digit = torch.arange(length // coordinates).repeat(coordinates)
+        self.register_buffer("scale", 2.0 ** -(digit - FULL_DIGITS).clamp(min=0), persistent=False)
 
     def forward(self, x):
         s = signs(x).to(self.entry.weight.dtype)
@@ -52,4 +57,5 @@ class BitNetwork(nn.Module):
         # The sign is no digit, and above the first digit stands a 0.
         first = torch.ones_like(plain[:, :, :1])
         above = torch.cat([0 * first, -first, plain[:, :, :-1]], 2).flatten(1)
-        return torch.cat([out[:, :-2], (out[:, -2] - above * out[:, -1])[:, None]], 1)
+        last = self.scale * (out[:, -2] - above * out[:, -1])
+        return torch.cat([out[:, :-2], last[:, None]], 1)
