@@ -436,7 +436,7 @@ def metrics_files(
 
 
 def mine():
-    return [claim for claim in claims.load(REPOSITORY / "claims.yaml") if claim.test.kind in claims.DISCRETE]
+    return claims.load(REPOSITORY / "claims.yaml", discrete=True)
 
 
 def decided(folder, **how):

@@ -92,7 +92,7 @@ KINDS = {
     "planar_within_floor": PlanarWithinFloor,
     "discrete_at_most": DiscreteAtMost,
 }
-# Those that the stage `discrete_report` decides, of metrics of its own; `verdict` decides the others.
+# Those that the stage `discrete_report` decides, from metrics of its own; `verdict` decides the others.
 DISCRETE = {"discrete_at_most"}
 
 
@@ -114,8 +114,10 @@ class Claim(NamedTuple):
     test: Any
 
 
-def load(path="claims.yaml"):
-    """The claims of ``path`` in its order; every mistake at once in one UserError, each naming its key."""
+def load(path="claims.yaml", discrete=False):
+    """The claims of ``path`` in its order, those of DISCRETE or the others; every mistake of all of them at once in
+    one UserError, each naming its key.
+    """
     raw, file = read_yaml(path), Path(path).name
     if not isinstance(raw, dict) or not raw:
         raise UserError(
@@ -131,7 +133,7 @@ def load(path="claims.yaml"):
             errors.append(str(error))
     if errors:
         raise UserError("\n".join(errors))
-    return claims
+    return [claim for claim in claims if (claim.test.kind in DISCRETE) == discrete]
 
 
 def _model(raw):

@@ -13,8 +13,7 @@ def run(scale_name, scale):
     from mlegfn.report import claims, verdict
     from mlegfn.report.metrics import Metrics
 
-    mine = [claim for claim in claims.load() if claim.test.kind not in claims.DISCRETE]
-    report = verdict.decide(Metrics(scale_name, scale), mine)
+    report = verdict.decide(Metrics(scale_name, scale), claims.load())
     folder = paths.results(scale_name, "report")
     write_json(folder / "verdict.json", report)
     write_text(folder / "verdict.md", verdict.markdown(report))
