@@ -25,9 +25,9 @@ from mlegfn.artifacts import write_json
 from mlegfn.config import load
 from mlegfn.data import planar as data
 from mlegfn.diffusion.importance import log_weights
+from mlegfn.experiments import planar
 from mlegfn.randomness import generator
 from mlegfn.report.statistics import student
-from mlegfn.experiments import planar
 
 # What the arms of a group share, by the block of params.yaml in which it stands.
 GROUPS = {

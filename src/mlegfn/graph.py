@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+from mlegfn import families
 from mlegfn.artifacts import write_text
 from mlegfn.config import load
 from mlegfn.errors import UserError
@@ -61,7 +62,15 @@ def _add_families(graph, name, settings):
     """A stage a family, so that only what changed runs again, and one for Table 1."""
     for family in settings.names:
         own = f"settings.{family}" if family in settings.settings else "default"
-        graph["family"][f"{name}-{family}"] = {"scale": name, "family": family, "settings": own}
+        shared, extended = families.sources(family)
+        graph["family"][f"{name}-{family}"] = {
+            "scale": name,
+            "family": family,
+            "settings": own,
+            # A stage has as many dependencies as the others of its kind, so files that change nothing stand in.
+            "shared": shared or "src/mlegfn/artifacts.py",
+            "extended": extended or "src/mlegfn/errors.py",
+        }
     graph["families"][name] = {"scale": name}
 
 

@@ -6,8 +6,10 @@ Table 1, the figure, the documentation and the property tests go over :func:`nam
 
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
-__all__ = ["load", "names"]
+__all__ = ["load", "names", "sources"]
 
 # What families share; names starting with an underscore are skipped too.
 SHARED = {"family", "fitting"}
@@ -17,6 +19,24 @@ def names():
     """The families' names, sorted: those of their files. Imports none of them, nor torch."""
     found = {module.name for module in pkgutil.iter_modules(__path__)}
     return sorted(name for name in found - SHARED if not name.startswith("_"))
+
+
+def sources(name):
+    """(what it shares with others, the family that it extends): paths from the repository's root, or None each.
+
+    From the text of its file, for the pipeline's dependencies: what families share lies in one module or package
+    here whose name starts with an underscore, and a family uses at most one of them and one other family.
+    """
+    text = (Path(__path__[0]) / f"{name}.py").read_text(encoding="utf-8")
+    found = re.findall(r"^\s*from mlegfn\.families(?:\.| import )(\w+)", text, re.MULTILINE)
+    shared = sorted({each for each in found if each.startswith("_")})
+    extended = sorted(set(found) & set(names()))
+    if len(shared) > 1 or len(extended) > 1:
+        raise ValueError(f"families/{name}.py imports {', '.join(shared + extended)}: at most one of each kind")
+    paths = [f"src/mlegfn/families/{each}" for each in shared]
+    paths = [path if (Path(__path__[0]) / each).is_dir() else f"{path}.py" for path, each in zip(paths, shared)]
+    bases = [f"src/mlegfn/families/{each}.py" for each in extended]
+    return next(iter(paths), None), next(iter(bases), None)
 
 
 def load(name):

@@ -32,7 +32,8 @@ class Check:
         return self.disagreement <= self.tolerance
 
     def as_json(self):
-        return {**asdict(self), "passed": self.passed}
+        numbers = {"disagreement": float(self.disagreement), "tolerance": float(self.tolerance)}
+        return {**asdict(self), **numbers, "passed": bool(self.passed)}
 
 
 @dataclass(frozen=True)

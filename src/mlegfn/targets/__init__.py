@@ -48,7 +48,7 @@ class Target(Protocol):
         """[N, *shape]: the parent that led here by an undoable action [N]."""
 
     def log_reward(self, x: Tensor) -> Tensor:
-        """float64 [N]: log R(x), nats."""
+        """float64 [N]: log R(x), nats; of a state that is no object any finite number."""
 
     def features(self, states: Tensor) -> Tensor:
         """float64 [N, F]: what a network reads of a state."""
@@ -57,4 +57,8 @@ class Target(Protocol):
         """[K, *shape]: every state, s_0 first; ValueError where they are too many to be listed."""
 
     def index(self, states: Tensor) -> Tensor:
-        """int64 [N]: the row of ``states()`` that each state is."""
+        """int64 [N]: the row of ``states()`` that each state is; ValueError where there are none."""
+
+    @property
+    def log_z(self) -> Tensor:
+        """float64 []: log Z = log Σ_x R(x), nats, exact; by a formula where there is one, without listing."""

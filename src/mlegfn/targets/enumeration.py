@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Enumeration"]
+__all__ = ["Enumeration", "mean_deviation"]
 
 
 class Enumeration:
@@ -134,13 +134,17 @@ class Enumeration:
         return nodes, actions
 
     def sampling_floor(self, count):
-        """E Σ_x |p̂(x) − p(x)| of ``count`` exact samples: the L1 that a perfect model shows in as many.
+        """E Σ_x |p̂(x) − p(x)| of ``count`` exact samples: the L1 that a perfect model shows in as many."""
+        return mean_deviation(self.log_prob.exp(), count).sum().item()
 
-        De Moivre's mean deviation of a binomial, 2 (m+1) C(n, m+1) p^{m+1} (1−p)^{n−m} / n, m = ⌊np⌋.
-        """
-        p = self.log_prob.exp()
-        m = (count * p).floor().clamp(max=count - 1)
-        n = torch.tensor(float(count), dtype=p.dtype)
-        choose = (n + 1).lgamma() - (m + 2).lgamma() - (n - m).lgamma()
-        deviation = math.log(2) + (m + 1).log() + choose + torch.xlogy(m + 1, p) + torch.xlogy(n - m, 1 - p)
-        return (deviation.exp() / count).sum().item()
+
+def mean_deviation(p, count):
+    """[K]: E |p̂ − p| of ``count`` exact samples, each of K objects of probability p.
+
+    De Moivre's mean deviation of a binomial, 2 (m+1) C(n, m+1) p^{m+1} (1−p)^{n−m} / n, m = ⌊np⌋.
+    """
+    m = (count * p).floor().clamp(max=count - 1)
+    n = torch.tensor(float(count), dtype=p.dtype)
+    choose = (n + 1).lgamma() - (m + 2).lgamma() - (n - m).lgamma()
+    deviation = math.log(2) + (m + 1).log() + choose + torch.xlogy(m + 1, p) + torch.xlogy(n - m, 1 - p)
+    return deviation.exp() / count

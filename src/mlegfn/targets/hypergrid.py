@@ -5,9 +5,9 @@ import math
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Hypergrid"]
+from mlegfn.targets._check import listable
 
-LARGEST = 2**20  # states that are listed at most
+__all__ = ["Hypergrid"]
 
 
 class Hypergrid:
@@ -54,19 +54,28 @@ class Hypergrid:
     def log_reward(self, x):
         self._check(x)
         r0, r1, r2 = self.rewards
+        outer, mode = (inside.all(1).double() for inside in self._inside(x))
+        return (r0 + r1 * outer + r2 * mode).log()
+
+    def _inside(self, x):
+        """Of each coordinate: whether |u| > 1/2, and whether 3/5 < |u| < 4/5."""
         last = self.side - 1
         distance = (2 * x - last).abs()  # |u| · (H−1)
-        outer = (2 * distance > last).all(1).double()
-        mode = ((5 * distance > 3 * last) & (5 * distance < 4 * last)).all(1).double()
-        return (r0 + r1 * outer + r2 * mode).log()
+        return 2 * distance > last, (5 * distance > 3 * last) & (5 * distance < 4 * last)
+
+    @property
+    def log_z(self):
+        """[]: log (R0 H^d + R1 a^d + R2 b^d), nats; a and b of H coordinates are inside the products' bounds."""
+        count = torch.stack([inside.sum() for inside in self._inside(torch.arange(self.side))]).double()
+        sides = torch.cat([count.new_tensor([self.side]), count])
+        return (count.new_tensor(self.rewards).log() + self.dimensions * sides.log()).logsumexp(0)
 
     def features(self, states):
         """One-hot coordinates, [N, d·H]."""
         return F.one_hot(states, self.side).flatten(1).double()
 
     def states(self):
-        if self.side**self.dimensions > LARGEST:
-            raise ValueError(f"a grid of {self.side}^{self.dimensions} cells is too large to list")
+        listable(self.side**self.dimensions, "cells")
         axis = torch.arange(self.side)
         return torch.cartesian_prod(*[axis] * self.dimensions).view(-1, self.dimensions)
 

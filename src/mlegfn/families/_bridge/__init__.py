@@ -1,0 +1,1 @@
+"""The Schrödinger bridge: its closed form between Gaussians, its policies, its checks."""

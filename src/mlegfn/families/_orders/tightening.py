@@ -1,0 +1,114 @@
+"""How tight the ELBO of an any-order model is, exactly: small enough to enumerate, trained by the real estimators.
+
+The gap is log p(x) − ELBO(x) = KL(P_B(·|x) ‖ P_F's posterior over the orders of x) ≥ 0, and > 0 as soon as P_F does
+not give all orders the probability that P_B gives them. A network of a few units cannot, on purpose.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from mlegfn.families._orders.levels import all_of
+from mlegfn.families._orders.subsets import exact
+from mlegfn.families.fitting import train
+from mlegfn.objectives.consistency import consistency
+from mlegfn.randomness import generator, seed_layers
+from mlegfn.trajectory import score
+
+__all__ = ["kl_trajectory_balance", "measured", "policies", "target", "tightened", "trained"]
+
+LENGTH, WIDTH, BACKWARD_WIDTH = 5, 4, 32
+BATCH, TRAJECTORIES = 32, 4
+WEIGHT = 1.0  # λ of TBC, on the unbiased variance; benchmarks/any_order.py has others
+
+
+def target():
+    """(every x [32, 5], q(x) [32]): five bits with random probabilities, softmax of 3·N(0, 1)."""
+    x = all_of(LENGTH, 2)
+    logits = torch.randn(len(x), generator=generator(0, "any_order", "target"), dtype=torch.float64)
+    return x, (3 * logits).softmax(0)
+
+
+def policies(pair, states, trajectories):
+    """(log p(x_T) P_F(τ), log P_B(τ|x)), both [N, M], of states [T+1, N·M, …]: M ``trajectories`` of each x."""
+    scored = score(pair, states)
+    forward, backward = scored.log_prior + scored.log_pf.sum(0), scored.log_pb.sum(0)
+    return forward.view(-1, trajectories), backward.view(-1, trajectories)
+
+
+def kl_trajectory_balance(forward, backward):
+    """[N, M] each, M ≥ 2 trajectories τ ~ P_B(·|x) → [N]: the *value* is −ELBO, nats, the *gradient* an unbiased
+    one of it, also for a P_B whose steps are discrete choices:
+
+        ∇(−ELBO) = E[−∇ log P_F(τ) − (log w(τ) − b) ∇ log P_B(τ|x)],   b the mean log w of the other trajectories.
+
+    The second term is the score function's (Williams 1992) with the leave-one-out control variate (Kool et al.
+    2019); E ∇ log P_B = 0, so the ``+ log P_B`` in −log w adds nothing. It is half of the gradient of the variance
+    over the same trajectories, held fixed (Richter et al. 2020, arXiv 2010.10436).
+    """
+    log_w = forward - backward
+    count = log_w.shape[1]
+    if count < 2:
+        raise ValueError(f"leave-one-out needs at least 2 trajectories an object, got {count}")
+    others = (log_w - log_w.mean(1, keepdim=True)).detach() * count / (count - 1)
+    surrogate = -(forward + others * backward).mean(1)
+    return surrogate - (surrogate + log_w.mean(1)).detach()
+
+
+class Settings(NamedTuple):
+    """What ``train`` asks for."""
+
+    steps: int
+    lr: float = 0.02
+
+
+def trained(family, steps, seed, learned, weight, start=None):
+    """A model of ``target`` after ``steps`` steps of KL-TB + λ·TBC, λ = ``weight``, on draws of q.
+
+    P_B starts uniform, and stays so unless ``learned``. All arms of a seed have the same start. With ``start``, a
+    trained model, its P_F is kept as it is and P_B alone is trained.
+    """
+    x, q = target()
+    with torch.random.fork_rng([]):
+        seed_layers(seed, "any_order", "exact")
+        model = family(LENGTH, 2, WIDTH, BACKWARD_WIDTH, torch.float64)
+    for parameter in model.backward_policy[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    model.backward_policy.requires_grad_(learned)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+        model.forward_policy.requires_grad_(False)
+
+    def loss(step):
+        rng = generator(seed, "any_order", "exact", step)
+        rows = torch.multinomial(q, BATCH, replacement=True, generator=rng)
+        states = model.sample_pb(x[rows].repeat_interleave(TRAJECTORIES, 0), rng)
+        forward, backward = policies(model, states, TRAJECTORIES)
+        value = kl_trajectory_balance(forward, backward).mean()
+        return value + weight * consistency(forward - backward).mean() if weight else value
+
+    train(model.parameters(), loss, Settings(steps))
+    return model
+
+
+@torch.no_grad()
+def measured(model):
+    """{"NLL", "−ELBO", "gap"}: exact means over q, nats; NLL and −ELBO less q's entropy, so that 0 is perfect."""
+    x, q = target()
+    of = exact(model, x)
+    entropy = -(q * q.log()).sum()
+    nll, bound = (-(q * value).sum() - entropy for value in (of.log_p, of.elbo))
+    return {"NLL": nll.item(), "−ELBO": bound.item(), "gap": (bound - nll).item()}
+
+
+def tightened(family, steps, seed):
+    """{arm: ``measured``} of one seed: a random P_B; with TBC, from the same start; and P_B alone trained for as
+    many steps on the P_F that the first arm left. benchmarks/any_order.py has more arms, and more seeds."""
+    model = trained(family, steps, seed, learned=False, weight=0.0)
+    return {
+        "random P_B": measured(model),
+        "random P_B and TBC": measured(trained(family, steps, seed, learned=False, weight=WEIGHT)),
+        "that P_F, learned P_B": measured(
+            trained(family, steps, seed, learned=True, weight=0.0, start=model)
+        ),
+    }

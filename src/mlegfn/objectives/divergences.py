@@ -1,0 +1,86 @@
+"""Divergences of the forward policy's trajectories from the target's, by trajectories of the policy itself.
+
+With p̄_B(τ) = R(x) P_B(τ|x) / Z and, for τ ~ P_F (*on-policy*: nothing here is valid for other trajectories),
+
+    s(τ) = log P_F(τ) − log P_B(τ|x) − log R(x)  =  log P_F/p̄_B − log Z,
+
+each gradient is c · E[∇f + f ∇log P_F] with an f that never needs Z (da Silva et al. 2024, arXiv 2410.09355, §3):
+
+    reverse KL   D(P_F‖p̄_B)                               f = s                  c = 1
+    forward KL   D(p̄_B‖P_F)                               E[h ∇log P_F],  h = −e^{−s}
+    Tsallis-α    (∫ P_F^α p̄_B^{1−α} − 1) / (α−1)          f = g = e^{(α−1)s}     c = 1/(α−1)
+    Rényi-α      log ∫ P_F^α p̄_B^{1−α} / (α−1)            f = g                  c = 1/((α−1) E g)
+
+Factors that are the same for the whole batch (Z^{α−1}, and ``log_scale``: by default the largest log-weight of the
+batch, which is divided out so that nothing overflows; the paper takes it from an initial batch) change the *length* of
+the gradients of Tsallis and forward KL, and nothing of Rényi's.
+"""
+
+from mlegfn.objectives._check import finite, shapes
+from mlegfn.objectives.control_variates import combined, surrogate
+
+__all__ = ["forward_kl", "renyi", "reverse_kl", "tsallis"]
+
+# What every function here takes and gives:
+#   log_pf, log_pb, log_reward [N], nats, τ ~ P_F; control_variate, parameters: as control_variates.surrogate
+#   → [], a scalar surrogate: its .backward() leaves the gradient estimate; its value is not the divergence
+#   ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 1
+
+
+def reverse_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None):
+    """D_KL(P_F‖p̄_B) = E[s] + log Z."""
+    s = _log_ratio(log_pf, log_pb, log_reward)
+    if control_variate == "combined":  # E[∇log P_F] = 0, so the first term is noise; P_B's own gradient stays
+        return combined(s, log_pf) - (log_pb - log_pb.detach()).mean()
+    return surrogate(s, log_pf, control_variate, parameters)
+
+
+def forward_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None, log_scale=None):
+    """D_KL(p̄_B‖P_F), whose gradient −E_{p̄_B}[∇log P_F] is taken by importance weights e^{−s} from P_F.
+
+    There is no first term, so ``score`` changes nothing, and ``both`` and ``combined`` are ``leave_one_out``.
+    """
+    h = -_weights(-_log_ratio(log_pf, log_pb, log_reward).detach(), log_scale)
+    if control_variate in ("leave_one_out", "both", "combined"):
+        return combined(h, log_pf)
+    return surrogate(h, log_pf, control_variate, parameters)
+
+
+def tsallis(
+    log_pf, log_pb, log_reward, alpha=0.5, control_variate="leave_one_out", parameters=None, log_scale=None
+):
+    """Tsallis-α divergence of P_F from p̄_B, times Z^{1−α} and a scale."""
+    g = _weights(_power(log_pf, log_pb, log_reward, alpha), log_scale)
+    return _alpha(g, log_pf, alpha, control_variate, parameters) / (alpha - 1)
+
+
+def renyi(log_pf, log_pb, log_reward, alpha=0.5, control_variate="leave_one_out", parameters=None):
+    """Rényi-α divergence of P_F from p̄_B; E[g] by the batch's mean, of which the ratio is biased as 1/N."""
+    g = _weights(_power(log_pf, log_pb, log_reward, alpha), None)
+    return _alpha(g, log_pf, alpha, control_variate, parameters) / ((alpha - 1) * g.detach().mean())
+
+
+def _alpha(g, log_pf, alpha, control_variate, parameters):
+    """∇g = (α−1) g ∇log P_F, so both terms together are α g ∇log P_F."""
+    if control_variate == "combined":
+        return combined(alpha * g, log_pf)
+    return surrogate(g, log_pf, control_variate, parameters)
+
+
+def _power(log_pf, log_pb, log_reward, alpha):
+    """[N]: log g = (α−1) s."""
+    if alpha == 1:
+        raise ValueError("alpha = 1 is the KL divergence: use reverse_kl or forward_kl")
+    return (alpha - 1) * _log_ratio(log_pf, log_pb, log_reward)
+
+
+def _log_ratio(log_pf, log_pb, log_reward):
+    """[N]: s."""
+    shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"))
+    finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward)
+    return log_pf - log_pb - log_reward
+
+
+def _weights(log_g, log_scale):
+    """[N]: e^{log g − log_scale}."""
+    return (log_g - (log_g.detach().max() if log_scale is None else log_scale)).exp()
