@@ -20,6 +20,7 @@ STAGES = (
     *("fetch", "pretrain", "finetune", "nll", "trajectories", "quality", "planar"),
     *("figures", "tables", "verdict"),
     *("family", "families"),
+    *("discrete", "discrete_report"),
 )
 
 
@@ -51,6 +52,10 @@ def _add_scale(graph, name, scale):
             graph[stage][name] = {"scale": name}
     if scale.families is not None:
         _add_families(graph, name, scale.families)
+    if scale.discrete is not None:
+        for problem in scale.discrete.problems:
+            graph["discrete"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
+        graph["discrete_report"][name] = {"scale": name}
 
 
 def _add_families(graph, name, settings):

@@ -9,7 +9,18 @@ from mlegfn import config, graph
 from mlegfn.errors import UserError
 
 # What lies in git, not in DVC's cache: `clean` deletes it from the checkout, git keeps it.
-KINDS = ("checkpoints", "metrics", "samples", "families", "figures", "tables", "report", "logs", "scratch")
+KINDS = (
+    "checkpoints",
+    "metrics",
+    "samples",
+    "families",
+    "discrete",
+    "figures",
+    "tables",
+    "report",
+    "logs",
+    "scratch",
+)
 
 
 def command(*arguments):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlegfn.config import Arm, Block, Problem, read_yaml, rule
+from mlegfn.config import Arm, Block, DiscreteArm, Problem, read_yaml, rule
 from mlegfn.errors import UserError
 from mlegfn.validation import shown, validate
 
@@ -70,11 +70,30 @@ class PlanarWithinFloor(Block):
     problems: Annotated[list[Problem], Field(min_length=1)]
 
 
+class DiscreteAtMost(Block):
+    """``metric`` of arm ``model`` on the problems as 32 bits is at most the published one, on ``at_least`` of them."""
+
+    kind: Literal["discrete_at_most"]
+    model: DiscreteArm
+    metric: Literal["nll", "mmd"]
+    values: Annotated[dict[Problem, float], Field(min_length=1)] = Field(
+        description="problem: the published value"
+    )
+    at_least: Annotated[int, Field(ge=1)]
+
+    @rule("at_least", "values")
+    def there_are_so_many(at_least, values):
+        return None if at_least <= len(values) else f"must be at most the number of values, {len(values)}"
+
+
 KINDS = {
     "finetune_below": FinetuneBelow,
     "planar_below": PlanarBelow,
     "planar_within_floor": PlanarWithinFloor,
+    "discrete_at_most": DiscreteAtMost,
 }
+# Those that the stage `discrete_report` decides, from metrics of its own; `verdict` decides the others.
+DISCRETE = {"discrete_at_most"}
 
 
 class UnknownTest(BaseModel):
@@ -95,8 +114,10 @@ class Claim(NamedTuple):
     test: Any
 
 
-def load(path="claims.yaml"):
-    """The claims of ``path`` in its order; every mistake at once in one UserError, each naming its key."""
+def load(path="claims.yaml", discrete=False):
+    """The claims of ``path`` in its order, those of DISCRETE or the others; every mistake of all of them at once in
+    one UserError, each naming its key.
+    """
     raw, file = read_yaml(path), Path(path).name
     if not isinstance(raw, dict) or not raw:
         raise UserError(
@@ -112,7 +133,7 @@ def load(path="claims.yaml"):
             errors.append(str(error))
     if errors:
         raise UserError("\n".join(errors))
-    return claims
+    return [claim for claim in claims if (claim.test.kind in DISCRETE) == discrete]
 
 
 def _model(raw):

@@ -29,7 +29,7 @@ def plot(samples):
                 density(points[source], frame),
                 extent=(*frame[0], *frame[1]),
                 origin="lower",
-                cmap=_ink(),
+                cmap=ink(),
                 interpolation="bilinear",
                 vmin=0,
                 vmax=brightest,
@@ -69,7 +69,7 @@ def outside(points, frame):
     return float(np.mean(((points < low) | (points > high)).any(axis=1)))
 
 
-def _ink():
+def ink():
     """White to dark blue, even in lightness, so that it prints in grey as well."""
     from matplotlib.colors import LinearSegmentedColormap
 

@@ -1,0 +1,61 @@
+"""The policies' networks: partial bit strings in, logits out."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["FULL_DIGITS", "BitNetwork", "signs"]
+
+FULL_DIGITS = 6  # the sixth digit's cells are about 0.1 wide, as the planar problems' details
+
+
+def signs(x):
+    """Entries −1 (empty), 0, 1 → 0, −1, +1 as float32: what the networks read."""
+    return torch.where(x < 0, 0, 2 * x - 1).float()
+
+
+class BitNetwork(nn.Module):
+    """Partial strings [N, D] → [N, outputs, D]: a residual perceptron, zero before training.
+
+        h_0 = ReLU(W [s, |s|, p]),   h_l = h_{l−1} + ReLU(W_l h_{l−1}),   out = W h_L
+
+    s are the entries as ±1, 0 where empty. With ``decoded``, the network also reads and speaks plain binary:
+    p are the plain digits of each coordinate, ±1 as far down as its Gray digits are filled without a gap and 0 from
+    there on; and the *last* output is a_i − p_{i−1}·b_i, for a Gray digit is its plain digit XOR the one above, so
+    that b_i is the log odds of the plain digit. A smooth density has log odds that vary smoothly in plain digits and
+    change their sign from cell to cell in Gray ones. They halve with every digit, too, once the cells are narrower than
+    its details: so the last output is scaled by 2^−(j − FULL_DIGITS) at the j-th digit from FULL_DIGITS on.
+
+    :param coordinates: of D/coordinates entries each, a sign followed by Gray digits
+    """
+
+    def __init__(self, length, hidden, layers, outputs, coordinates=2, decoded=True):
+        super().__init__()
+        self.length, self.outputs, self.coordinates, self.decoded = length, outputs, coordinates, decoded
+        inputs = 2 * length + decoded * (length - coordinates)
+        self.entry = nn.Linear(inputs, hidden)
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers - 1))
+        self.exit = nn.Linear(hidden, (outputs + decoded) * length)
+        nn.init.zeros_(self.exit.weight)
+        nn.init.zeros_(self.exit.bias)
+        digit = torch.arange(length // coordinates).repeat(coordinates)
+        self.register_buffer("scale", 2.0 ** -(digit - FULL_DIGITS).clamp(min=0), persistent=False)
+
+    def forward(self, x):
+        s = signs(x).to(self.entry.weight.dtype)
+        features = [s, s.abs()]
+        if self.decoded:
+            # A parity is a product of signs: with s = −1 for 0, −Π(−s) is +1 for odd, −1 for even, 0 after a gap.
+            plain = -(-s.view(len(s), self.coordinates, -1)[:, :, 1:]).cumprod(2)
+            features.append(plain.flatten(1))
+        h = F.relu(self.entry(torch.cat(features, 1)))
+        for layer in self.layers:
+            h = h + F.relu(layer(h))
+        out = self.exit(h).view(len(s), -1, self.length)
+        if not self.decoded:
+            return out
+        # The sign is no digit, and above the first digit stands a 0.
+        first = torch.ones_like(plain[:, :, :1])
+        above = torch.cat([0 * first, -first, plain[:, :, :-1]], 2).flatten(1)
+        last = self.scale * (out[:, -2] - above * out[:, -1])
+        return torch.cat([out[:, :-2], last[:, None]], 1)
