@@ -15,7 +15,7 @@ from mlegfn.config import load
 from mlegfn.data import gray, planar
 from mlegfn.data.planar_density import log_density
 from mlegfn.discrete.filling import EMPTY, BitFilling
-from mlegfn.discrete.network import FULL_DIGITS, BitNetwork, signs
+from mlegfn.discrete.network import FULL_DIGITS, REACH, BitNetwork, signs
 from mlegfn.discrete.objective import (
     backward_loss,
     consistency_loss,
@@ -115,7 +115,9 @@ def pair_of(kind, seed=0, length=LENGTH, decoded=True):
             length, forward, backward, discrete.significance(length) if kind == "ordered" else None
         )
         for parameter in pair.parameters():
-            nn.init.normal_(parameter, std=0.5)
+            nn.init.normal_(
+                parameter, std=0.3
+            )  # wilder policies have weights that a few thousand do not average
     return pair.double()
 
 
@@ -327,12 +329,18 @@ def test_the_network_reads_plain_binary_and_is_zero_before_training():
     full = torch.randint(2, (40, 32), generator=generator(0, "full"))
     full[:, 20:] = EMPTY  # of the second coordinate's 15 digits, 3 are filled
     net(full)
-    plain = seen[0][:, 64:].view(40, 2, 15)
+    plain = seen[0][:, 64:94].view(40, 2, 15)
     digits = full.view(40, 2, 16)[:, :, 1:].cumsum(2) % 2
     assert torch.equal(plain[:, 0], signs(digits[:, 0])) and torch.equal(
         plain[:, 1, :3], signs(digits[:, 1, :3])
     )
     assert not plain[:, 1, 3:].any()
+    whole = torch.randint(2, (40, 32), generator=generator(1, "full"))
+    net(whole)
+    torch.testing.assert_close(seen[1][:, 94:96], REACH * gray.decode(whole, 2.0**15).float())
+    whole[:, 1:16] = whole[:, 17:] = EMPTY  # signs alone: the middles of the quadrants
+    net(whole)
+    torch.testing.assert_close(seen[2][:, 94:96], REACH / 2 * -signs(whole[:, [0, 16]]))
     # The decoded output: with b = 3 for all and a = 0, the odds of a Gray digit are ±3 by the digit above.
     nn.init.zeros_(net.exit.weight)
     net.exit.bias.data[64:] = 3.0
