@@ -177,7 +177,8 @@ def _spread(row):
     mean, deviation = row["mean"], row["standard_deviation"]
     small = abs(mean) < 0.01 or abs(mean) >= 1e5
     text = scientific(mean) if small and mean else f"{mean:.4g}".replace("-", "−")
-    return text if pandas.isna(deviation) else f"{text} ± {scientific(deviation) if deviation else 0}"
+    same = pandas.isna(deviation) or deviation <= 1e-9 * abs(mean)  # one seed, or nothing that a seed changes
+    return text if same else f"{text} ± {scientific(deviation)}"
 
 
 def _markdown(rows, headers, right=()):

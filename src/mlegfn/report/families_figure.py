@@ -16,8 +16,11 @@ def plot(found, panels):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(style.WIDTH, ROW * len(found)), layout="constrained")
+    # Not matplotlib's constrained layout: one curve's labels would move a column's panels in every row.
+    figure = Figure(figsize=(style.WIDTH, ROW * len(found)))
     rows = figure.subplots(len(found), COLUMNS, squeeze=False)
+    margin = 0.25 / (ROW * len(found))
+    figure.subplots_adjust(left=0.09, right=0.99, top=1 - margin, bottom=margin, wspace=0.32, hspace=0.38)
     for axes, (family, value) in zip(rows, found.items()):
         points = [
             panels[family][f"panel-{k}"] for k, each in enumerate(value["panels"]) if each["kind"] == "points"
@@ -29,15 +32,15 @@ def plot(found, panels):
                 continue
             panel = value["panels"][k]
             DRAW[panel["kind"]](axis, panels[family][f"panel-{k}"], panel, limit)
-            axis.set_title(panel["title"], fontsize=7, fontweight="normal")
-        axes[0].set_ylabel(_wrapped(value["title"]), fontsize=7.5, fontweight="bold")
+            axis.set_title(_wrapped(panel["title"], 32), fontsize=6.5, fontweight="normal")
+        axes[0].set_ylabel(_wrapped(value["title"], 18), fontsize=7, fontweight="bold")
     return figure
 
 
-def _wrapped(title):
+def _wrapped(title, width):
     import textwrap
 
-    return "\n".join(textwrap.wrap(title, 16))
+    return "\n".join(textwrap.wrap(title, width))
 
 
 def _points(axis, values, panel, limit):
