@@ -5,7 +5,7 @@ import numpy as np
 from mlegfn.report import style
 
 COLUMNS = 4
-ROW = 1.55  # inches
+ROW = 1.7  # inches
 
 
 def plot(found, panels):
@@ -20,7 +20,7 @@ def plot(found, panels):
     figure = Figure(figsize=(style.WIDTH, ROW * len(found)))
     rows = figure.subplots(len(found), COLUMNS, squeeze=False)
     margin = 0.25 / (ROW * len(found))
-    figure.subplots_adjust(left=0.09, right=0.99, top=1 - margin, bottom=margin, wspace=0.32, hspace=0.38)
+    figure.subplots_adjust(left=0.09, right=0.99, top=1 - margin, bottom=margin, wspace=0.34, hspace=0.5)
     for axes, (family, value) in zip(rows, found.items()):
         points = [
             panels[family][f"panel-{k}"] for k, each in enumerate(value["panels"]) if each["kind"] == "points"
@@ -32,7 +32,7 @@ def plot(found, panels):
                 continue
             panel = value["panels"][k]
             DRAW[panel["kind"]](axis, panels[family][f"panel-{k}"], panel, limit)
-            axis.set_title(_wrapped(panel["title"], 32), fontsize=6.5, fontweight="normal")
+            axis.set_title(_wrapped(panel["title"], 30), fontsize=6.5, fontweight="normal")
         axes[0].set_ylabel(_wrapped(value["title"], 18), fontsize=7, fontweight="bold")
     return figure
 
@@ -66,7 +66,7 @@ def _images(axis, values, panel, limit):
 def _curve(axis, values, panel, limit):
     axis.loglog(*values.T, "o-", color=style.ARMS["vlb"][0], markersize=2.5, linewidth=0.9)
     axis.set_xlabel(panel["labels"][0], fontsize=6.5, labelpad=1)
-    axis.set_ylabel(panel["labels"][1], fontsize=6.5, labelpad=1)
+    axis.set_ylabel(_wrapped(panel["labels"][1], 24), fontsize=6, labelpad=1)
     axis.tick_params(labelsize=6)
     axis.minorticks_off()
 
