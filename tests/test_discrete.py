@@ -427,16 +427,16 @@ def metrics_files(
             for arm in ("learned", "ordered")
             for seed in seeds
         ]
-        file = folder / "s" / "metrics" / "discrete" / f"{problem}.json"
+        file = folder / "discrete" / "metrics" / "discrete" / f"{problem}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         floor = {"mean": 0.0, "standard_deviation": 1e-4, "quantile_95": 2e-4}
         value = {"entropy": gray.data_entropy(problem), "points": 5, "runs": runs, "mmd_floor": floor}
         file.write_text(json.dumps({**value, "mmd_points": 5, "mmd_kernel": "k"}))
-        (folder / "s" / "discrete").mkdir(exist_ok=True)
+        (folder / "discrete" / "discrete").mkdir(exist_ok=True)
         points = planar.sample(problem, 50, generator(0)).numpy()
         save_file(
             dict.fromkeys(("data", "learned", "ordered"), points),
-            folder / "s" / "discrete" / f"{problem}.safetensors",
+            folder / "discrete" / "discrete" / f"{problem}.safetensors",
         )
     return SMOKE.model_copy(
         update={"problems": list(problems), "seeds": list(seeds), "arms": ["learned", "ordered"]}
@@ -449,7 +449,7 @@ def mine():
 
 def decided(folder, **how):
     settings = metrics_files(folder, **how)
-    found = verdict.decide(report.Metrics("s", settings, folder), mine())
+    found = verdict.decide(report.Metrics("discrete", settings, folder), mine())
     return {row["id"]: row for row in found["claims"]}
 
 
@@ -470,18 +470,18 @@ def test_three_of_four_decide(tmp_path):
 
 def test_the_report_has_table_figure_and_verdicts(tmp_path):
     settings = metrics_files(tmp_path)
-    files = report.make("s", settings, mine(), tmp_path)
+    files = report.make("discrete", settings, mine(), tmp_path)
     table = files["tables"]["discrete.md"]
     assert table.count("| learned P_B") == 4 and "19.982" in table and "slope" in table
     assert files["tables"]["discrete.csv"].count("\n") == 9
     assert files["figures"]["discrete.png"][:4] == b"\x89PNG"
-    assert json.loads(files["report"]["discrete.json"])["scale"] == "s"
-    file = tmp_path / "s" / "metrics" / "discrete" / "circles.json"
+    assert json.loads(files["report"]["discrete.json"])["scale"] == "discrete"
+    file = tmp_path / "discrete" / "metrics" / "discrete" / "circles.json"
     value = json.loads(file.read_text())
     for broken in ({**value, "runs": value["runs"][1:]}, {k: v for k, v in value.items() if k != "entropy"}):
         file.write_text(json.dumps(broken))
-        with pytest.raises(UserError, match="dvc repro discrete@s-circles"):
-            report.make("s", settings, mine(), tmp_path)
+        with pytest.raises(UserError, match="dvc repro discrete@discrete-circles"):
+            report.make("discrete", settings, mine(), tmp_path)
     file.unlink()
-    with pytest.raises(UserError, match="not found; the stage discrete@s-circles"):
-        report.make("s", settings, mine(), tmp_path)
+    with pytest.raises(UserError, match="not found; the stage discrete@discrete-circles"):
+        report.make("discrete", settings, mine(), tmp_path)

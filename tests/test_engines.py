@@ -109,7 +109,8 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     [
         ("    nll:\n      seed: 0", "    nll:\n      seed: 1", ["nll@.*"]),
         ("    quality:\n      seed: 0", "    quality:\n      seed: 1", ["quality@.*"]),
-        ("      hidden: 8", "      hidden: 9", ["planar@.*"]),
+        ("      hidden: 8\n      layers: 1", "      hidden: 9\n      layers: 1", ["planar@.*"]),
+        ("        lr: 0.002\n        hidden: 8", "        lr: 0.003\n        hidden: 8", ["family@.*"]),
         ("      train_limit: 64", "      train_limit: 60", ["fetch@.*"]),
         ("      save_every_minutes: 1.0", "      save_every_minutes: 2.0", []),
         (
@@ -132,6 +133,7 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
         "nll.seed",
         "quality.seed",
         "planar.hidden",
+        "families.default",
         "data",
         "no result depends on it",
         "a checkpoint more",

@@ -338,8 +338,8 @@ class FamilySettings(Block):
 class Families(Block):
     """Every model family as a GFlowNet (src/mlegfn/families, one file each): Table 1."""
 
-    include: Literal["all"] | Annotated[list[str], Field(min_length=1)] = Field(
-        description="`all`, or the names of files in src/mlegfn/families"
+    include: Annotated[list[str], Field(min_length=1)] | None = Field(
+        description="names of files in src/mlegfn/families; null = all of them"
     )
     seeds: Annotated[list[Index], Field(min_length=1)]
     default: FamilySettings = Field(description="for every family that `settings` does not name")
@@ -351,7 +351,7 @@ class Families(Block):
 
     @rule("include")
     def included_exist(include):
-        return None if include == "all" else differ(include) or unknown_family(include)
+        return None if include is None else differ(include) or unknown_family(include)
 
     @rule("settings")
     def named_exist(settings):
@@ -359,7 +359,7 @@ class Families(Block):
 
     @property
     def names(self):
-        return families.names() if self.include == "all" else self.include
+        return families.names() if self.include is None else self.include
 
     def of(self, name):
         """The settings of one family."""
