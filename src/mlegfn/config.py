@@ -194,13 +194,8 @@ class Finetune(Block):
     )
     consistency: Consistency
 
-    @rule("seeds")
-    def seeds_differ(seeds):
-        return differ(seeds)
-
-    @rule("arms")
-    def arms_differ(arms):
-        return differ(arms)
+    seeds_differ = rule("seeds")(differ)
+    arms_differ = rule("arms")(differ)
 
     @rule("evaluate_at")
     def points_rise(evaluate_at):
@@ -309,13 +304,8 @@ class Planar(Block):
         if points > samples:
             return f"must be at most sample_points, {samples}"
 
-    @rule("problems")
-    def problems_differ(problems):
-        return differ(problems)
-
-    @rule("seeds")
-    def seeds_differ(seeds):
-        return differ(seeds)
+    problems_differ = rule("problems")(differ)
+    seeds_differ = rule("seeds")(differ)
 
     @rule("consistency.chain_steps", "consistency.chain", "diffusion.timesteps")
     def chain_fits(chain_steps, chain, timesteps):
@@ -345,9 +335,7 @@ class Families(Block):
     default: FamilySettings = Field(description="for every family that `settings` does not name")
     settings: dict[str, FamilySettings]
 
-    @rule("seeds")
-    def seeds_differ(seeds):
-        return differ(seeds)
+    seeds_differ = rule("seeds")(differ)
 
     @rule("include")
     def included_exist(include):
@@ -417,17 +405,9 @@ class Discrete(Block):
     def enough_samples(points, samples):
         return None if points <= samples else f"must be at most sample_points, {samples}"
 
-    @rule("problems")
-    def problems_differ(problems):
-        return differ(problems)
-
-    @rule("seeds")
-    def seeds_differ(seeds):
-        return differ(seeds)
-
-    @rule("arms")
-    def arms_differ(arms):
-        return differ(arms)
+    problems_differ = rule("problems")(differ)
+    seeds_differ = rule("seeds")(differ)
+    arms_differ = rule("arms")(differ)
 
 
 # The blocks of the image experiment: a scale has all of them or none.
