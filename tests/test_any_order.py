@@ -9,12 +9,13 @@ import itertools
 import pytest
 import torch
 
-from mlegfn.families._orders.compare import gradient, relative
 from mlegfn.families._orders.levels import EMPTY, all_of
 from mlegfn.families._orders.subsets import exact, orders
-from mlegfn.families._orders.tightening import kl_trajectory_balance, policies, tightened
+from mlegfn.families._orders.tightening import policies, tightened
 from mlegfn.families.any_order import AnyOrder
+from mlegfn.families.comparing import gradient, relative
 from mlegfn.objectives.consistency import consistency
+from mlegfn.objectives.kl_balance import kl_trajectory_balance
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.report.statistics import student
 

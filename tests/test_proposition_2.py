@@ -7,6 +7,7 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from mlegfn.families import _proposition_2 as proposition_2
+from mlegfn.families.comparing import gradient, relative
 from mlegfn.families.hvae import HVAE
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
@@ -55,8 +56,8 @@ def disagreements(model, data, divergence=proposition_2.trajectory_kl):
     """(values in nats; gradients in P_F, in P_B, relative)."""
     one, other = divergence(model, data) + data.entropy(), -proposition_2.expected_elbo(model, data)
     policies = [list(side.parameters()) for side in (model.down, model.up)]
-    gradients = [[proposition_2.gradient(value, p) for value in (one, other)] for p in policies]
-    return (one - other).abs().item(), *(proposition_2.relative(*pair) for pair in gradients)
+    gradients = [[gradient(value, p) for value in (one, other)] for p in policies]
+    return (one - other).abs().item(), *(relative(*pair) for pair in gradients)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

@@ -11,7 +11,8 @@ import torch
 from mlegfn.diffusion.process import normal_log_prob
 from mlegfn.families import load
 from mlegfn.families._diffusion import proposition_4 as measuring
-from mlegfn.families._diffusion.proposition_4 import SIZES, TIMES, detailed_balance, limit, slope, stepper
+from mlegfn.families._diffusion.proposition_4 import SIZES, TIMES, detailed_balance, limit, stepper
+from mlegfn.families.comparing import slope
 
 EQUATIONS = ["sde", "sde_ve"]
 EITHER = pytest.mark.parametrize("conditional", [False, True], ids=["marginal flow", "conditional flow"])
@@ -57,7 +58,7 @@ def errors(cls, conditional, wrong=lambda model: model, factor=1.0, flow=measuri
 def test_proposition_4(cls, conditional):
     found = errors(cls, conditional)
     assert found == pytest.approx(measuring.differences(cls, conditional), rel=1e-9)
-    assert abs(slope(found) - 1) < 1 / 16
+    assert abs(slope(list(zip(SIZES, found))) - 1) < 1 / 16
     assert all(a / b == pytest.approx(2, rel=0.1) for a, b in zip(found[2:], found[3:]))
     assert found[-1] < 4 * SIZES[-1]
 
@@ -112,7 +113,7 @@ def test_its_quadrature_is_exact_enough(cls, monkeypatch):
 def test_proposition_4_without_the_flows_has_another_limit(cls, conditional):
     """log P_F − log P_B alone is √h g ε·(−s_θ) + O(h): g² E‖s_θ‖², whatever the data are."""
     found = errors(cls, conditional, flow=lambda model, x, t, origin: (torch.zeros_like(x),))
-    assert found[-1] > 0.1 and abs(slope(found)) < 0.1
+    assert found[-1] > 0.1 and abs(slope(list(zip(SIZES, found)))) < 0.1
     with torch.no_grad():
         t, h, model = TIMES[0], SIZES[-1], stepper(cls)(TIMES[0], SIZES[-1])
         value = detailed_balance(model, t, h, conditional, lambda model, x, *rest: (torch.zeros_like(x),))
@@ -145,7 +146,7 @@ def test_proposition_4_with_the_flow_odes_drift_fails(cls, conditional):
         return Wrong(model, pf=log_pf)
 
     found = errors(cls, conditional, half)
-    assert found[-1] > 0.1 and abs(slope(found)) < 0.1
+    assert found[-1] > 0.1 and abs(slope(list(zip(SIZES, found)))) < 0.1
 
 
 @EITHER

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mlegfn.families import _flows
+from mlegfn.families.comparing import slope
 from mlegfn.families.continuous_flow import ContinuousFlow
 from mlegfn.families.coupling_flow import CouplingFlow
 from mlegfn.families.fitting import log_weights
@@ -101,14 +102,14 @@ def test_proposition_9_on_a_nonlinear_field_however_many_steps(bent, x):
 def test_proposition_13_a_narrow_steps_ratio_is_a_jacobian_determinant(bent, x):
     errors = torch.tensor([[sigma, jacobian_error(bent, x, sigma)] for sigma in HALVES])
     # 256 noises a point: r.m.s. to 5 %, the slope over six octaves to 0.02.
-    assert _flows.slope(errors[2:]) == pytest.approx(1, abs=0.1)
+    assert slope(errors[2:]) == pytest.approx(1, abs=0.1)
     assert errors[-1, 1] < 2**-8
 
 
 def test_proposition_13_needs_the_inverse_mean(bent, x):
     """With the reversal's drift at x′ instead of f⁻¹, the two Gaussians miss each other by O(h²) ≫ σ√h."""
     errors = torch.tensor([[s / 256, jacobian_error(bent, x, s / 256, "drift")] for s in HALVES])
-    assert _flows.slope(errors) == pytest.approx(-2, abs=0.1)
+    assert slope(errors) == pytest.approx(-2, abs=0.1)
 
 
 def test_proposition_13_needs_the_matched_covariance(bent, x):
@@ -129,7 +130,7 @@ def test_proposition_14_the_exact_mean_of_log_w_tends_to_the_ode(linear, x):
     for of_x in (torch.stack(gap).mean(1), torch.stack(gap).amax(1)):
         curve = torch.stack([torch.tensor(HALVES, dtype=x.dtype), of_x], 1)
         # The next order is σ⁴, so that the slope differs from 2 by about its 2^-8 at 2^-4.
-        assert _flows.slope(curve[-4:]) == pytest.approx(2, abs=0.02)
+        assert slope(curve[-4:]) == pytest.approx(2, abs=0.02)
     assert gap[-1].max() < 1e-3
 
 
@@ -144,12 +145,12 @@ def test_proposition_14_that_mean_is_what_trajectories_have(linear, x, sigma):
 def test_proposition_14_mean_square_and_variance_vanish(bent, x):
     ode = ContinuousFlow(bent, 1).log_prob(x, 1e-11)
     curve = noise_curve(bent, ode, x, HALVES[:6], steps_for)
-    assert _flows.slope(curve[2:]) == pytest.approx(1, abs=0.15)  # four octaves: to 0.03
+    assert slope(curve[2:]) == pytest.approx(1, abs=0.15)  # four octaves: to 0.03
     spread = []
     for sigma in HALVES[2:6]:
         log_w = log_weights(StochasticFlow(bent, steps_for(sigma), sigma, "drift"), x, 8, generator(1, sigma))
         spread.append([sigma, log_w.var(1).mean().item()])
-    assert _flows.slope(torch.tensor(spread)) == pytest.approx(2, abs=0.3)
+    assert slope(torch.tensor(spread)) == pytest.approx(2, abs=0.3)
 
 
 def test_proposition_14_the_other_order_of_limits(linear, bent, x):
@@ -159,7 +160,7 @@ def test_proposition_14_the_other_order_of_limits(linear, bent, x):
     euler = [
         [1 / T, (euler_log_prob(bent, x, T) - ode).square().mean().sqrt().item()] for T in (8, 16, 32, 64)
     ]
-    assert _flows.slope(torch.tensor(euler)) == pytest.approx(1, abs=0.1)  # Euler's method is of order 1
+    assert slope(torch.tensor(euler)) == pytest.approx(1, abs=0.1)  # Euler's method is of order 1
     curve = noise_curve(bent, euler_log_prob(bent, x, 8), x, [1e-4], lambda sigma: 8, "inverse")
     assert curve[0, 1] < 1e-4 < euler[0][1] / 10
     diverging = torch.stack([linear.expected_log_w(x, sigma, 8) for sigma in (1e-2, 1e-3, 1e-4)])

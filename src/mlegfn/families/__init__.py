@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["load", "names", "sources"]
 
 # What families share; names starting with an underscore are skipped too.
-SHARED = {"family", "fitting"}
+SHARED = {"comparing", "family", "fitting"}
 
 
 def names():

@@ -11,6 +11,7 @@ from zuko.nn import MLP
 from mlegfn.data import planar
 from mlegfn.data.mmd import mmd2_unbiased, mmd_floor
 from mlegfn.data.planar_density import entropy, log_density
+from mlegfn.families.family import Fit, Panel
 from mlegfn.networks.mlp import plane_waves
 from mlegfn.randomness import generator, seed_layers
 
@@ -180,17 +181,6 @@ def mass(log_prob, side, points):
         return log_prob(torch.cartesian_prod(axis, axis)).exp().sum().item() * (axis[1] - axis[0]).item() ** 2
 
 
-def gradient(model, value):
-    """[P]: ∂ value / ∂ all parameters, flat."""
-    grads = torch.autograd.grad(value, list(model.parameters()))
-    return torch.cat([g.flatten() for g in grads])
-
-
-def relative(a, b):
-    """‖a − b‖ / ‖b‖."""
-    return ((a - b).norm() / b.norm()).item()
-
-
 def problem(settings):
     """(train [n, 2], test [m, 2]), float32: one draw for all flows and seeds."""
     return _sample("train", settings.train_points), _sample("test", settings.test_points)
@@ -213,6 +203,20 @@ def scores(log_prob, what, test, samples):
     }
 
 
+def fitted(model, log_prob, what, data, test, states):
+    """The ``Fit`` of a deterministic flow: ``scores``, and panels of the data, of states [T+1, n, 2] at t = 0 and half
+    way."""
+    return Fit(
+        model,
+        scores(log_prob, what, test, states[0]),
+        [
+            Panel("data", "points", data[:1000]),
+            Panel("samples", "points", states[0]),
+            Panel("half way", "points", states[model.timesteps // 2]),
+        ],
+    )
+
+
 @functools.cache
 def mmd_between_data(count):
     """The 0.95 quantile of MMD² between two samples of ``count`` data, from 20 pairs."""
@@ -222,9 +226,3 @@ def mmd_between_data(count):
 
 def _sample(key, count, index=0):
     return planar.sample(PROBLEM, count, generator(0, "flows", key, index))
-
-
-def slope(points):
-    """Of log y against log x by least squares: ``points`` [k, 2] of (x, y)."""
-    x, y = points.log().T
-    return ((x - x.mean()) * (y - y.mean())).sum().item() / (x - x.mean()).square().sum().item()

@@ -8,9 +8,11 @@ import math
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from mlegfn.families.comparing import gradient
+from mlegfn.objectives.control_variates import others
 from mlegfn.trajectory import score
 
-__all__ = ["expected_elbo", "gradient", "gradient_deviation", "relative", "trajectory_kl", "value_deviation"]
+__all__ = ["expected_elbo", "gradient_deviation", "trajectory_kl", "value_deviation"]
 
 
 def chain(start, layers):
@@ -82,7 +84,7 @@ def gradient_deviation(model, data, rng, batches=64, count=512, siblings=4):
         states = model.sample_pb(draw(data, count, rng).repeat_interleave(siblings, 0), rng)
         fixed = score(model, states.detach())
         cost = -fixed.log_w.detach().view(count, siblings)
-        advantage = (cost - cost.mean(1, keepdim=True)).flatten() * siblings / (siblings - 1)
+        advantage = (cost - others(cost, 1)).flatten()
         balance = gradient((advantage * fixed.log_pb.sum(0)).mean(), parameters)
         path = score(model, states)
         bound = path.log_prior + path.log_pf.sum(0) + entropies(model, states)
@@ -101,15 +103,3 @@ def entropies(model, states):
     """[N]: Σ_t H(P_B(x_t | x_{t−1})), nats."""
     spread = [layer(model._cut(x, t))[1] for t, (layer, x) in enumerate(zip(model.up, states))]
     return sum((each + math.log(2 * math.pi * math.e)).sum(1) / 2 for each in spread)
-
-
-def gradient(value, parameters):
-    """d value / d parameters, flat; 0 where the value does not depend on one."""
-    parts = torch.autograd.grad(
-        value, parameters, retain_graph=True, materialize_grads=True, allow_unused=True
-    )
-    return torch.cat([part.flatten() for part in parts])
-
-
-def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()

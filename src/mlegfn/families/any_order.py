@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from zuko.nn import MLP
 
-from mlegfn.families._orders.compare import gradient, largest, relative
 from mlegfn.families._orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
 from mlegfn.families._orders.subsets import exact, orders
-from mlegfn.families._orders.tightening import kl_trajectory_balance, policies, tightened
+from mlegfn.families._orders.tightening import policies, tightened
+from mlegfn.families.comparing import gradient, largest, relative
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import bounds, train
 from mlegfn.objectives.consistency import consistency
+from mlegfn.objectives.kl_balance import kl_trajectory_balance
 from mlegfn.randomness import generator, seed_layers
 
 NEVER = -1e30  # the logit of a place that may not be chosen; finite, so that a gradient stays finite

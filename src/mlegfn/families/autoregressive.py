@@ -5,8 +5,8 @@ import math
 import torch
 from zuko.nn import MaskedMLP
 
-from mlegfn.families._orders.compare import gradient, largest, relative
 from mlegfn.families._orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
+from mlegfn.families.comparing import gradient, largest, relative
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import log_weights, train
 from mlegfn.randomness import generator, seed_layers

@@ -5,7 +5,8 @@ import copy
 import torch
 
 from mlegfn.families import _flows
-from mlegfn.families.family import Check, Family, Fit, Panel
+from mlegfn.families.comparing import gradient, relative
+from mlegfn.families.family import Check, Family
 from mlegfn.families.fitting import train
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
@@ -110,7 +111,7 @@ class ContinuousFlow(Family):
         trajectory, exact = score(model, states).log_w, model.log_prob(x)
         _, whole = _flows.value_and_jacobian(lambda y: model.sample_pb(y, None)[-1], x)
         by_jacobian = _flows.log_normal(states[-1], model.scale) + torch.linalg.slogdet(whole)[1]
-        gradients = [_flows.gradient(model, each.sum()) for each in (trajectory, exact)]
+        gradients = [gradient(each.sum(), model.parameters()) for each in (trajectory, exact)]
         again = model._path(states[-1].detach(), 0.0, 1)[-1]
 
         linear = cls(_flows.LinearField.example(), timesteps=2, substeps=16)
@@ -139,9 +140,7 @@ class ContinuousFlow(Family):
                 "nats",
                 9,
             ),
-            Check(
-                "gradients of log w and of that log p(x)", _flows.relative(*gradients), 1e-6, proposition=9
-            ),
+            Check("gradients of log w and of that log p(x)", relative(*gradients), 1e-6, proposition=9),
             Check("P_F after P_B is the identity", (again - x).abs().max().item(), 1e-6, "absolute"),
             # The density is smooth: the rule is exact up to the tails and the solver.
             Check("∫ p(x) dx = 1, trapezoidal rule", abs(mass - 1), 1e-6, "absolute"),
@@ -163,12 +162,4 @@ class ContinuousFlow(Family):
         samples = model.sample_pf(test.shape, generator(seed, "continuous flow", "sample"))
         with torch.no_grad():
             log_prob = copy.deepcopy(model).double().log_prob(test.double(), 1e-6)
-        return Fit(
-            model,
-            _flows.scores(log_prob, "exact, by the ODE", test, samples[0]),
-            [
-                Panel("data", "points", data[:1000]),
-                Panel("samples", "points", samples[0]),
-                Panel("half way", "points", samples[model.timesteps // 2]),
-            ],
-        )
+        return _flows.fitted(model, log_prob, "exact, by the ODE", data, test, samples)

@@ -10,7 +10,8 @@ from zuko.lazy import UnconditionalDistribution
 from zuko.transforms import MonotonicRQSTransform
 
 from mlegfn.families import _flows
-from mlegfn.families.family import Check, Family, Fit, Panel, by_step
+from mlegfn.families.comparing import gradient, relative
+from mlegfn.families.family import Check, Family, by_step
 from mlegfn.families.fitting import train
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
@@ -106,7 +107,7 @@ class CouplingFlow(Family):
         again = states[-1]
         for t in range(model.timesteps, 0, -1):
             again = model.step(t).inv(again)
-        gradients = [_flows.gradient(model, each.sum()) for each in (trajectory, exact)]
+        gradients = [gradient(each.sum(), model.parameters()) for each in (trajectory, exact)]
         mass = _flows.mass(model.log_prob, 14.0, 561)
         return [
             # Sums of T = 3 numbers of size 1, each rounded at 1e-16; the splines' arithmetic amplifies by their slopes.
@@ -118,9 +119,7 @@ class CouplingFlow(Family):
                 "nats",
                 8,
             ),
-            Check(
-                "gradients of log w and of zuko's log p(x)", _flows.relative(*gradients), 1e-10, proposition=8
-            ),
+            Check("gradients of log w and of zuko's log p(x)", relative(*gradients), 1e-10, proposition=8),
             # The spline is inverted by a quadratic's root: half of the digits where it nearly is a straight line.
             Check("P_F after P_B is the identity", (again - x).abs().max().item(), 1e-8, "absolute"),
             # The splines' second derivatives jump, so the density has kinks: the rule's error is O(step²), 0.05².
@@ -142,13 +141,4 @@ class CouplingFlow(Family):
         samples = model.sample_pf(test.shape, generator(seed, "coupling flow", "sample"))
         with torch.no_grad():
             log_prob = model.log_prob(test)
-        middle = samples[model.timesteps // 2]
-        return Fit(
-            model,
-            _flows.scores(log_prob, "exact", test, samples[0]),
-            [
-                Panel("data", "points", data[:1000]),
-                Panel("samples", "points", samples[0]),
-                Panel("half way", "points", middle),
-            ],
-        )
+        return _flows.fitted(model, log_prob, "exact", data, test, samples)

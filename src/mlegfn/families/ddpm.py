@@ -11,6 +11,7 @@ from mlegfn.diffusion.process import GaussianDiffusion, normal_log_prob
 from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import analytic_log_variance
 from mlegfn.families._diffusion.planar import Problem
+from mlegfn.families.comparing import relative
 from mlegfn.families.family import Check, Family
 from mlegfn.families.fitting import log_weights, train
 from mlegfn.networks.mlp import TimeMLP
@@ -199,7 +200,3 @@ def exact_residuals(mean=0.7, std=0.6, timesteps=20, wrong=1.0):
     detailed = flow[1:] + trajectory.log_pf - flow[:-1] - trajectory.log_pb
     whole = trajectory.log_w - trajectory.log_prior + flow[-1] - flow[0]
     return detailed.abs().max().item(), whole.abs().max().item()
-
-
-def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()

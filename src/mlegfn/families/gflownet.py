@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from mlegfn.families.comparing import gradient, relative
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import train
 from mlegfn.objectives.balance import (
@@ -233,8 +234,7 @@ def _gradient(cls):
     balance = trajectory_balance(log_pf, log_pb, log_reward, model.graph.log_z)
     kl = log_pf.exp() @ (log_pf - log_pb - log_reward + model.graph.log_z)
     surrogate = log_pf.exp().detach() @ balance
-    a, b = (torch.autograd.grad(v, model.table, retain_graph=True)[0] for v in (surrogate, 2 * kl))
-    off = ((a - b).norm() / b.norm()).item()
+    off = relative(*(gradient(value, [model.table]) for value in (surrogate, 2 * kl)))
     return Check("on-policy gradient of TB, and 2 ∇KL(P_F‖P_B), all trajectories", off, 1e-10)
 
 

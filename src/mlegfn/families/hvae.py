@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mlegfn.data import digits
 from mlegfn.diffusion.decoder import discretised_log_prob
 from mlegfn.families import _proposition_2 as proposition_2
+from mlegfn.families.comparing import gradient, relative
 from mlegfn.families.family import Check, Family, Fit, Panel, by_step
 from mlegfn.families.fitting import log_weights, train
 from mlegfn.objectives.bounds import elbo, importance_weighted
@@ -160,10 +161,8 @@ class HVAE(Family):
             )
         ]
         for name, parameters in policies.items():
-            both = [proposition_2.gradient(value, parameters) for value in (divergence, -bound)]
-            rows.append(
-                Check(f"their gradients in {name}", proposition_2.relative(*both), 1e-10, proposition=2)
-            )
+            both = [gradient(value, parameters) for value in (divergence, -bound)]
+            rows.append(Check(f"their gradients in {name}", relative(*both), 1e-10, proposition=2))
         model = cls.tiny()
         value, error = proposition_2.value_deviation(model, data, generator(0, "hvae", "value"))
         return [

@@ -6,6 +6,7 @@ import math
 import torch
 
 from mlegfn.families import _flows
+from mlegfn.families.comparing import slope
 from mlegfn.families.continuous_flow import ContinuousFlow
 from mlegfn.families.family import Check, Family, Fit, Panel
 from mlegfn.families.fitting import bounds, log_weights, train
@@ -131,7 +132,7 @@ class StochasticFlow(Family):
         def trend(what, points, expected, proposition=None):
             # 256 trajectories a point: a root mean square is known to 6 %, and a slope over six octaves to 0.02. The
             # first octaves, where the next order matters, are left out.
-            gap = abs(_flows.slope(points[-6:]) - expected)
+            gap = abs(slope(points[-6:]) - expected)
             return Check(f"{what}: slope, expected {expected:g}", gap, 0.1, "absolute", proposition)
 
         return [

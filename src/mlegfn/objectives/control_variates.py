@@ -17,7 +17,7 @@ second alone over-corrects. ``combined`` is our own: one leave-one-out baseline 
 
 import torch
 
-__all__ = ["CONTROL_VARIATES", "combined", "surrogate"]
+__all__ = ["CONTROL_VARIATES", "combined", "others", "surrogate"]
 
 CONTROL_VARIATES = ("none", "leave_one_out", "score", "both", "combined")
 EPS = 1e-8  # assumed: the text that we hold does not give it
@@ -32,7 +32,7 @@ def surrogate(f, log_pf, control_variate="leave_one_out", parameters=None):
     """
     weight = f.detach()
     if control_variate in ("leave_one_out", "both"):
-        weight = weight - _others(weight)
+        weight = weight - others(weight)
     first = f.mean()
     if control_variate in ("score", "both"):
         first = first - _best_scalar(f, log_pf, parameters) * _silent(log_pf.mean())
@@ -45,14 +45,15 @@ def combined(weight, log_pf):
     """[]: a scalar whose gradient is the batch's estimate of E[h ∇log P_F], h = ``weight`` [N], with one
     leave-one-out baseline."""
     weight = weight.detach()
-    return _silent(((weight - _others(weight)) * log_pf).mean())
+    return _silent(((weight - others(weight)) * log_pf).mean())
 
 
-def _others(values):
-    """[N]: the mean of the *other* values, for each."""
-    if len(values) < 2:
-        raise ValueError(f"leave-one-out needs at least two trajectories, got {len(values)}")
-    return (values.sum() - values) / (len(values) - 1)
+def others(values, dim=0):
+    """Of the same shape: for each value the mean of the *other* ones along ``dim``, the leave-one-out baseline."""
+    count = values.shape[dim]
+    if count < 2:
+        raise ValueError(f"leave-one-out needs at least two trajectories, got {count}")
+    return (values.sum(dim, keepdim=True) - values) / (count - 1)
 
 
 def _silent(x):

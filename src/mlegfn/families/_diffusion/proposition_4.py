@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from mlegfn.families.comparing import gradient, relative, slope
 from mlegfn.families.family import Check
 from mlegfn.randomness import seed_layers
 
-__all__ = ["SIZES", "checks", "detailed_balance", "differences", "limit", "relative", "slope", "stepper"]
+__all__ = ["SIZES", "checks", "detailed_balance", "differences", "limit", "stepper"]
 
 POINTS = torch.tensor([-1.5, -0.3, 0.4, 1.2], dtype=torch.float64)
 MASS = torch.tensor([0.2, 0.3, 0.4, 0.1], dtype=torch.float64)
@@ -129,20 +130,10 @@ def differences(cls, conditional):
         return [((_balances(step, h, conditional) - exact).abs() / exact).mean().item() for h in SIZES]
 
 
-def slope(values):
-    """Of log ``values`` against log SIZES, least squares."""
-    return np.polyfit(np.log(SIZES), np.log(values), 1)[0]
-
-
 def _gradients(step, values):
     """[len(values), parameters]: of the sum over TIMES of each."""
     parameters = list(step(TIMES[0], SIZES[0]).parameters())
-    gradients = [torch.autograd.grad(value.sum(), parameters) for value in values]
-    return torch.stack([torch.cat([g.flatten() for g in each]) for each in gradients])
-
-
-def relative(a, b):
-    return ((a - b).norm() / b.norm()).item()
+    return torch.stack([gradient(value.sum(), parameters) for value in values])
 
 
 def checks(cls):
@@ -158,12 +149,12 @@ def checks(cls):
         measured, step = differences(cls, conditional), stepper(cls)
         fine, coarse = (_balances(step, h, conditional) for h in (smallest, 2 * smallest))
         exact = _limits(step, conditional)
-        gradient = _gradients(step, (fine, coarse, exact))
-        gradients.append(gradient[2])
+        found = _gradients(step, (fine, coarse, exact))
+        gradients.append(found[2])
         rows += [
             (
                 f"slope of |DB/h − {name}| over h = 2^-3…2^-10, minus 1",
-                slope(measured) - 1,
+                slope(list(zip(SIZES, measured))) - 1,
                 SIZES[0] / 2,
                 "absolute",
             ),
@@ -176,7 +167,7 @@ def checks(cls):
             (f"DB/h at h = 2^-10, and {name}", measured[-1], 4 * smallest),
             (
                 f"gradients of DB/h at h = 2^-10, and of {name}",
-                relative(gradient[0], gradient[2]),
+                relative(found[0], found[2]),
                 4 * smallest,
             ),
             (
@@ -186,11 +177,11 @@ def checks(cls):
             ),
             (
                 f"gradients of DB/h extrapolated to h = 0, and of {name}",
-                relative(2 * gradient[0] - gradient[1], gradient[2]),
+                relative(2 * found[0] - found[1], found[2]),
                 (4 * smallest) ** 2,
             ),
         ]
-    found = [Check(what, abs(value), *rest, proposition=4) for what, value, *rest in rows]
+    checked = [Check(what, abs(value), *rest, proposition=4) for what, value, *rest in rows]
     # Vincent 2011: equal for every s_θ. What is left is the quadrature's error, of VE's multimodal p_t.
     apart = relative(*gradients)
-    return [*found, Check("gradients of score matching and denoising score matching", apart, 1e-6)]
+    return [*checked, Check("gradients of score matching and denoising score matching", apart, 1e-6)]

@@ -12,10 +12,11 @@ from mlegfn.families._orders.levels import all_of
 from mlegfn.families._orders.subsets import exact
 from mlegfn.families.fitting import train
 from mlegfn.objectives.consistency import consistency
+from mlegfn.objectives.kl_balance import kl_trajectory_balance
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
 
-__all__ = ["kl_trajectory_balance", "measured", "policies", "target", "tightened", "trained"]
+__all__ = ["measured", "policies", "target", "tightened", "trained"]
 
 LENGTH, WIDTH, BACKWARD_WIDTH = 5, 4, 32
 BATCH, TRAJECTORIES = 32, 4
@@ -34,25 +35,6 @@ def policies(pair, states, trajectories):
     scored = score(pair, states)
     forward, backward = scored.log_prior + scored.log_pf.sum(0), scored.log_pb.sum(0)
     return forward.view(-1, trajectories), backward.view(-1, trajectories)
-
-
-def kl_trajectory_balance(forward, backward):
-    """[N, M] each, M ≥ 2 trajectories τ ~ P_B(·|x) → [N]: the *value* is −ELBO, nats, the *gradient* an unbiased
-    one of it, also for a P_B whose steps are discrete choices:
-
-        ∇(−ELBO) = E[−∇ log P_F(τ) − (log w(τ) − b) ∇ log P_B(τ|x)],   b the mean log w of the other trajectories.
-
-    The second term is the score function's (Williams 1992) with the leave-one-out control variate (Kool et al.
-    2019); E ∇ log P_B = 0, so the ``+ log P_B`` in −log w adds nothing. It is half of the gradient of the variance
-    over the same trajectories, held fixed (Richter et al. 2020, arXiv 2010.10436).
-    """
-    log_w = forward - backward
-    count = log_w.shape[1]
-    if count < 2:
-        raise ValueError(f"leave-one-out needs at least 2 trajectories an object, got {count}")
-    others = (log_w - log_w.mean(1, keepdim=True)).detach() * count / (count - 1)
-    surrogate = -(forward + others * backward).mean(1)
-    return surrogate - (surrogate + log_w.mean(1)).detach()
 
 
 class Settings(NamedTuple):
