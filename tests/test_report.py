@@ -14,7 +14,18 @@ import synthetic_metrics as synthetic
 from scipy import stats
 
 from mlegfn.errors import UserError
-from mlegfn.report import comparison, figure1, figure2, figure3, figures, statistics, style, tables
+from mlegfn.report import (
+    comparison,
+    density,
+    figure1,
+    figure2,
+    figure3,
+    figures,
+    inputs,
+    statistics,
+    style,
+    tables,
+)
 from mlegfn.report.metrics import Metrics
 
 SMALL = {"checkpoints": (20, 40), "stop": 60, "evaluate_at": (4, 8), "problems": ["moons", "circles"]}
@@ -292,8 +303,8 @@ def _in_style(plot, *arguments):
 
 def test_every_font_is_7_points_and_every_text_on_the_page(small, tmp_path):
     folder = tmp_path / "digits" / "samples"
-    planar = {p: figures.arrays(folder / f"planar-{p}.safetensors", (), "") for p in ("moons", "circles")}
-    images = figures.arrays(folder / "trajectories.safetensors", (), "")
+    planar = {p: inputs.arrays(folder / f"planar-{p}.safetensors", (), "") for p in ("moons", "circles")}
+    images = inputs.arrays(folder / "trajectories.safetensors", (), "")
     for plot, arguments in (
         (figure1.plot, (small,)),
         (figure2.plot, (planar,)),
@@ -359,13 +370,13 @@ def test_a_broken_samples_file_is_one_line(small, tmp_path):
 def test_density_counts_points_and_what_lies_outside():
     generator = np.random.default_rng(8)
     points = generator.normal(size=(500, 2)).astype(np.float32)
-    frame = figure2.window(points)
+    frame = density.window(points)
     (left, right), (bottom, top) = frame
     assert right - left == pytest.approx(top - bottom)
     assert figure2.outside(points, frame) < 0.02
     assert figure2.outside(points + 100, frame) == 1
     inside = 1 - figure2.outside(points, frame)
-    assert figure2.density(points, frame).sum() == pytest.approx(inside, abs=0.01)
+    assert density.density(points, frame).sum() == pytest.approx(inside, abs=0.01)
 
 
 def test_sheets_keep_every_pixel():

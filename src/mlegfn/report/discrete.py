@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from mlegfn.artifacts import read_json
 from mlegfn.errors import UserError
-from mlegfn.report import discrete_figure, style, verdict
-from mlegfn.report.samples import arrays
+from mlegfn.report import density, style, verdict
+from mlegfn.report.inputs import arrays, contents
 from mlegfn.report.tables import markdown, number
 
 ARMS = {
@@ -39,11 +38,7 @@ class Metrics:
                 Path(root) / name / "metrics" / "discrete" / f"{problem}.json",
                 (f"discrete@{name}-{problem}"),
             )
-            if not path.is_file():
-                raise UserError(f"{path}: not found; the stage {stage} makes it: run `dvc repro {stage}`")
-            value = self.discrete[problem] = read_json(path)
-            if absent := [key for key in KEYS if key not in value]:
-                raise UserError(f"{path}: has no {absent[0]!r}; delete it and run `dvc repro {stage}`")
+            value = self.discrete[problem] = contents(path, stage, *KEYS)
             have = {(run["model"], run["seed"]) for run in value["runs"]}
             for arm in settings.arms:
                 for seed in settings.seeds:
@@ -68,9 +63,8 @@ def make(name, settings, claims, root="results"):
         )
         for problem in settings.problems
     }
-    formats = style.draw(
-        discrete_figure.plot, points, {"data": "data", **{a: ARMS[a] for a in settings.arms}}
-    )
+    titles = {"data": "data", **{arm: ARMS[arm] for arm in settings.arms}}
+    formats = style.draw(density.grid, points, titles, interpolation="none", size=7)
     return {
         "tables": {
             "discrete.csv": frame.to_csv(index=False, lineterminator="\n"),

@@ -77,18 +77,14 @@ def planar_below(metrics, test):
         own, other = (
             planar_values(metrics, problem, model, test.metric) for model in (test.model, test.reference)
         )
-        values = own - other
-        if not one:
-            interval = Interval(*statistics.student(values), len(values))
-        elif test.metric == "mmd":
+        if one and test.metric == "mmd":
             untested.append(f"{problem} (one seed)")
             continue
-        else:
-            errors = [
-                planar_values(metrics, problem, model, "nll_standard_error")[0]
-                for model in (test.model, test.reference)
-            ]
-            interval = _normal(values[0], float(np.hypot(*errors)))
+        errors = [
+            planar_values(metrics, problem, model, "nll_standard_error")[0]
+            for model in (test.model, test.reference)
+        ]
+        interval = _over_seeds(own - other, float(np.hypot(*errors)))
         parts.append(Part(problem, interval, interval.high < 0))
     return Evidence(
         parts,
@@ -142,12 +138,7 @@ def discrete_at_most(metrics, test):
     for problem in (each for each in test.values if each not in untested):
         runs = metrics.runs(problem, test.model)
         excess = np.array([run[test.metric] for run in runs]) - test.values[problem]
-        if len(excess) > 1:
-            interval = Interval(*statistics.student(excess), len(excess))
-        elif test.metric == "nll":
-            interval = _normal(excess[0], runs[0]["nll_standard_error"])
-        else:
-            interval = Interval(excess[0], excess[0], excess[0], 1)
+        interval = _over_seeds(excess, runs[0]["nll_standard_error"] if test.metric == "nll" else 0.0)
         found.append(Part(problem, interval, bool(interval.estimate <= 0)))
     found.sort(key=lambda part: (not part.holds, part.interval.estimate))
     if len(found) < test.at_least:
@@ -188,6 +179,13 @@ def _planar_absent(metrics, problems, *models):
     if any(model not in metrics.planar_models for model in models):
         return list(problems)
     return [problem for problem in problems if problem not in metrics.planar]
+
+
+def _over_seeds(values, standard_error):
+    """The interval of a mean over seeds [S]; of one seed, a normal one from the estimate's own error."""
+    if len(values) > 1:
+        return Interval(*statistics.student(values), len(values))
+    return _normal(values[0], standard_error)
 
 
 def _normal(estimate, standard_error):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pandas
 
-from mlegfn.artifacts import read_json
 from mlegfn.errors import UserError
 from mlegfn.report import families_figure, style
-from mlegfn.report.samples import arrays
+from mlegfn.report.inputs import arrays, contents
 
 KEYS = (
     "title",
@@ -32,11 +31,7 @@ def read(name, settings, root="results"):
     found = {}
     for family in settings.names:
         path, stage = Path(root) / name / "metrics" / "families" / f"{family}.json", f"family@{name}-{family}"
-        if not path.is_file():
-            raise UserError(f"{path}: not found; the stage {stage} makes it: run `dvc repro {stage}`")
-        found[family] = read_json(path)
-        if absent := [key for key in KEYS if key not in found[family]]:
-            raise UserError(f"{path}: has no {absent[0]!r}; delete it and run `dvc repro {stage}`")
+        found[family] = contents(path, stage, *KEYS)
         if {run["seed"] for run in found[family]["runs"]} != set(settings.seeds):
             raise UserError(f"{path}: has other seeds than params.yaml; run `dvc repro {stage}`")
     return dict(sorted(found.items(), key=lambda item: item[1]["order"]))

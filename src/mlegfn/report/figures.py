@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mlegfn.report import figure1, figure2, figure3, style
-from mlegfn.report.samples import arrays
+from mlegfn.report.inputs import arrays
 
 
 def make(metrics, root="results"):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlegfn.artifacts import read_json
 from mlegfn.errors import UserError
+from mlegfn.report.inputs import contents
 
 # What the arms of the 2-D problems are called there: plain DDPM is L_simple, trained on as long as the others.
 PLANAR_MODELS = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
@@ -177,14 +177,7 @@ class Metrics:
         return value
 
     def _read(self, file, stage, *keys):
-        path = self._folder / file
-        if not path.is_file():
-            raise UserError(f"{path}: not found; the stage {stage} makes it: run `dvc repro {stage}`")
-        value = read_json(path)
-        for key in keys:
-            if not isinstance(value, dict) or key not in value:
-                raise UserError(f"{path}: has no {key!r}; delete it and run `dvc repro {stage}`")
-        return value
+        return contents(self._folder / file, stage, *keys)
 
 
 def _point(value):

@@ -1,6 +1,18 @@
-"""Arrays that a stage left for the report."""
+"""What a stage left for the report: metrics and arrays, or a UserError that names the stage that makes them."""
 
+from mlegfn.artifacts import read_json
 from mlegfn.errors import UserError
+
+
+def contents(path, stage, *keys):
+    """The mapping in a JSON file, which must have ``keys``; a missing or misfitting one is a UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: not found; the stage {stage} makes it: run `dvc repro {stage}`")
+    value = read_json(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise UserError(f"{path}: has no {key!r}; delete it and run `dvc repro {stage}`")
+    return value
 
 
 def arrays(path, keys, stage):
