@@ -1,0 +1,33 @@
+"""The perceptron that is the forward policy of every task without a structure of its own."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["MLPPolicy"]
+
+
+class MLPPolicy(nn.Module):
+    """A state's features → (logits of P_F [N, A], log F(s) − log Z [N]): 2 × 64 and LeakyReLU, as the paper's.
+
+    Both are read off the same last layer: the flow costs one more output, and no objective that does not use it
+    trains it.
+    """
+
+    def __init__(self, target, hidden=64, layers=2):
+        super().__init__()
+        self.target = target
+        features = target.features(target.initial(1)).shape[1]
+        widths = [features, *[hidden] * layers, target.actions + 1]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+
+    def inputs(self, states):
+        """float32 [N, F]: the target's features."""
+        return self.target.features(states).to(self.layers[0].weight.dtype)
+
+    def forward(self, inputs):
+        *inner, last = self.layers
+        for layer in inner:
+            inputs = F.leaky_relu(torch.addmm(layer.bias, inputs, layer.weight.T))
+        out = torch.addmm(last.bias, inputs, last.weight.T)
+        return out[:, :-1], out[:, -1]
