@@ -4,36 +4,32 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from mlegfn import families
+from mlegfn.divergence_settings import Divergences
 from mlegfn.errors import UserError
-from mlegfn.validation import Rule, rule, validate
+from mlegfn.setting import (
+    Beta,
+    Block,
+    Count,
+    Fraction,
+    Index,
+    NonNegative,
+    Positive,
+    Several,
+    Sha256,
+    Switch,
+    differ,
+    rises,
+)
+from mlegfn.validation import rule, validate
 from mlegfn.yaml_file import origins, read_yaml
-
-# The upper bounds keep a slip of the finger (1e300, 10**400) from becoming an overflow far from here.
-Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
-Index = Annotated[int, Field(ge=0, le=10**9, strict=True)]
-Several = Annotated[int, Field(ge=2, le=10**9, strict=True)]
-Positive = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False, strict=True)]
-NonNegative = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
-Beta = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Variance = Literal["large", "small", "analytic", "learned"]
 Arm = Literal["simple", "vlb", "tbc"]
 Problem = Literal["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
-
-
-def rises(values):
-    return None if all(a < b for a, b in zip(values, values[1:])) else "must rise from entry to entry"
-
-
-def differ(values):
-    return None if len(set(values)) == len(values) else "names something twice"
 
 
 def among(value, name, values):
@@ -43,12 +39,6 @@ def among(value, name, values):
 def fits(chain_steps, chain, timesteps):
     if chain != "full" and chain_steps > timesteps:
         return f"must be at most diffusion.timesteps, {timesteps}"
-
-
-class Block(BaseModel):
-    """A mapping in params.yaml: unknown keys are errors, because a misspelt setting does nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(Rule,))
 
 
 class Data(Block):
@@ -412,7 +402,7 @@ class Discrete(Block):
 
 # The blocks of the image experiment: a scale has all of them or none.
 IMAGES = ("engine", "data", "network", "diffusion", "pretrain", "finetune", "nll", "trajectories", "quality")
-EXPERIMENTS = ("planar", "families", "discrete")  # each may be there or not
+EXPERIMENTS = ("planar", "families", "discrete", "divergences")  # each may be there or not
 
 
 class Scale(Block):
@@ -431,6 +421,7 @@ class Scale(Block):
     planar: Planar | None = None
     families: Families | None = None
     discrete: Discrete | None = None
+    divergences: Divergences | None = None
 
     @rule(".")
     def images_come_together(blocks):

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from mlegfn.objectives import balance, divergences
 
-__all__ = ["OBJECTIVES", "Scores", "loss", "score"]
+__all__ = ["OBJECTIVES", "Scores", "objective"]
 
 
 class Scores(NamedTuple):
@@ -100,83 +99,19 @@ OBJECTIVES = {
 }
 
 
-def score(policy, environment, trajectories, log_z, flows=None, table=None):
-    """``Scores`` of trajectories; ``flows="state"`` asks for log F(s) too, which costs a padded table.
+def objective(name, on_policy=True):
+    """``OBJECTIVES[name]``, if it may be used on such trajectories.
 
-    :param table: (logits [K, A], log flow [K]) of all listed states, if they are known already
-    """
-    if table is None:
-        logits, flow = policy(environment.observe(trajectories.positions))
-    else:
-        logits, flow = (values[trajectories.positions] for values in table)
-    logits = logits.masked_fill(environment.forbidden(trajectories.positions), -torch.inf)
-    log_pf = logits.gather(1, trajectories.actions[:, None])[:, 0] - logits.logsumexp(1)
-    log_pb, reward = trajectories.log_pb.to(log_pf.dtype), trajectories.log_reward.to(log_pf.dtype)
-    if flows is None:
-        totals = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
-        return Scores(*totals, reward, log_z)
-    width = int(trajectories.lengths.max())
-    inner = trajectories.padded(log_z + flow * (trajectories.time > 0), width=width + 1)  # F(s_0) = Z itself
-    rows = torch.arange(len(reward))
-    return Scores(
-        trajectories.padded(log_pf, width=width),
-        trajectories.padded(log_pb, width=width),
-        reward,
-        log_z,
-        inner.index_put((rows, trajectories.lengths), reward),
-        trajectories.lengths,
-    )
-
-
-def loss(name, policy, environment, trajectories, log_z, table=None, parameters=None, **options):
-    """[]: the loss of ``OBJECTIVES[name]`` on trajectories, with a graph to the policy's parameters and log Z.
-
-    :param log_z: [], a parameter; used only by the objectives that learn it
-    :param options: alpha, control_variate, lam, log_scale, where the objective has them
-    :raises ValueError: for an unknown objective, and for trajectories that another policy drew given to an
-        objective that is valid on-policy only
+    :raises ValueError: for an unknown name, and for trajectories that another policy drew (``on_policy`` False) where
+        the objective is an expectation over the policy's own
     """
     if name not in OBJECTIVES:
         raise ValueError(f"no objective {name!r}; there are {', '.join(OBJECTIVES)}")
-    objective = OBJECTIVES[name]
-    if objective.on_policy and not trajectories.on_policy:
+    chosen = OBJECTIVES[name]
+    if chosen.on_policy and not on_policy:
+        others = ", ".join(other for other, each in OBJECTIVES.items() if not each.on_policy)
         raise ValueError(
-            f"{name} is an expectation over the policy's own trajectories; these were drawn by another (exploration, a "
-            f"replay buffer, or backwards): use trajectory_balance or f_balance, which are valid for any"
+            f"{name} is an expectation over the policy's own trajectories; these were drawn by another one "
+            f"(exploration, a replay buffer, or backwards from objects): use one of {others}"
         )
-    if objective.flows == "edge":
-        return flow_matching(policy, environment, trajectories, log_z, table)
-    scores = score(policy, environment, trajectories, log_z, objective.flows, table)
-    return objective.loss(scores, objective.options | options, parameters)
-
-
-def flow_matching(policy, environment, trajectories, log_z, table=None):
-    """[]: mean (log inflow − log outflow)² of the states that N trajectories enter, and of their ends.
-
-    The logits are log F(s → s') − log Z here. A state's inflow comes from all of its parents, so the network is
-    evaluated at those too.
-    """
-    stop = environment.actions - 1
-    moved = trajectories.actions != stop
-    states = trajectories.children[moved]
-    ended = environment.level(states) == environment.depth
-    edges = _edges(policy, environment, states, log_z, table)
-    reward = environment.log_reward(states).to(edges.dtype)
-    outflow = torch.where(ended, reward, edges.logsumexp(1))
-    rows, actions = environment.undoable(states).nonzero(as_tuple=True)
-    parents = environment.undo(states[rows], actions)
-    into = _edges(policy, environment, parents, log_z, table).gather(1, actions[:, None])[:, 0]
-    table_in = edges.new_full((len(states), stop), -torch.inf).index_put((rows, actions), into)
-    residuals = balance.flow_matching(table_in, outflow[:, None])
-    stopped = trajectories.positions[~moved]
-    if not len(stopped):
-        return residuals.mean()
-    at_stop = _edges(policy, environment, stopped, log_z, table)[:, -1:]
-    rewards = environment.log_reward(stopped).to(edges.dtype)[:, None]
-    return torch.cat([residuals, balance.flow_matching(at_stop, rewards)]).mean()
-
-
-def _edges(policy, environment, positions, log_z, table):
-    """[N, A]: log F(s → s'), −∞ where there is no edge."""
-    logits = policy(environment.observe(positions))[0] if table is None else table[0][positions]
-    return (logits + log_z).masked_fill(environment.forbidden(positions), -torch.inf)
+    return chosen

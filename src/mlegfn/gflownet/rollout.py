@@ -40,11 +40,9 @@ class Trajectories(NamedTuple):
         """[N]: the sums of ``values`` [L] over each trajectory."""
         return values.new_zeros(len(self.objects)).index_add(0, self.owner, values)
 
-    def padded(self, values, fill=0.0, width=None):
-        """[N, T]: ``values`` [L] in a row a trajectory, T the largest length (or ``width``)."""
-        width = width or int(self.lengths.max())
-        table = values.new_full((len(self.objects), width), fill)
-        return table.index_put((self.owner, self.time), values)
+    def padded(self, values, width):
+        """[N, width]: ``values`` [L] in a row a trajectory, 0 beyond its end."""
+        return values.new_zeros(len(self.objects), width).index_put((self.owner, self.time), values)
 
 
 @torch.no_grad()

@@ -40,6 +40,10 @@ class Sets:
     lead to each. ``values`` [D] gives another f. Listed where D ≤ 20.
     """
 
+    early = (
+        False  # no trajectory stops before ``depth``: rollouts of states that are not listed need not look
+    )
+
     def __init__(self, elements=32, size=16, seed=0, values=None):
         if not 1 <= size <= elements or elements > 62:
             raise ValueError(f"sets have 1 ≤ size ≤ elements ≤ 62, not size {size} of {elements}")
@@ -86,6 +90,11 @@ class Sets:
     def log_z(self):
         """[]: log e_N(exp f), nats."""
         return self._table[-1, -1]
+
+    @property
+    def objects(self):
+        """C(D, N)."""
+        return math.comb(self.elements, self.size)
 
     def marginals(self):
         """float64 [D]: P(d ∈ x) = w_d e_{N−1}(w without d) / e_N(w), w = exp f. They sum to N."""

@@ -1,0 +1,90 @@
+"""How far a policy's objects are from R(x)/Z: exactly where states are listed, and as samples would show it."""
+
+import math
+
+import numpy as np
+import torch
+
+from mlegfn.gflownet.environment import Unlisted
+from mlegfn.randomness import generator
+
+__all__ = ["Subsets", "distance", "log_terminating", "sampled_distance"]
+
+CHUNK = 8_192  # states that a network is evaluated on at once: their activations stay in the cache
+
+
+@torch.no_grad()
+def log_terminating(model):
+    """float64 [K]: log p_θ(x) of each listed state, by dynamic programming from s_0; −∞ where it is no object."""
+    environment = model.environment
+    rows = torch.arange(len(environment.impossible)).split(CHUNK)
+    return environment.graph.terminating(torch.cat([_log_pf(model, part) for part in rows]))
+
+
+def _log_pf(model, positions):
+    """float64 [N, A]: log P_F(action | state)."""
+    logits, _ = model.policy(model.environment.observe(positions))
+    return logits.double().masked_fill(model.environment.forbidden(positions), -math.inf).log_softmax(1)
+
+
+def distance(log_p, log_target):
+    """L1, Σ_x |p(x) − R(x)/Z|, of log-probabilities [K]: in 0…2, no unit."""
+    return (log_p.exp() - log_target.exp()).abs().sum().item()
+
+
+def sampled_distance(log_p, log_target, count, rng):
+    """The same of the frequencies of ``count`` samples of p: the metric by Monte Carlo.
+
+    Their counts are multinomial, so they are drawn at once; a numpy generator is seeded from ``rng``.
+    """
+    numbers = np.random.default_rng(torch.randint(2**62, (), generator=rng).item())
+    p = log_p.exp().numpy()
+    frequency = torch.from_numpy(numbers.multinomial(count, p / p.sum()) / count)
+    return (frequency - log_target.exp()).abs().sum().item()
+
+
+class Subsets:
+    """Σ_x |p_θ(x) − p(x)| = 2 E_{x∼p} max(0, 1 − p_θ(x)/p(x)) of ``targets.sets.Sets`` too large to list.
+
+    Both distributions sum to one, so what p_θ has too much it has too little elsewhere, and one half of the sum is
+    enough: the one that is bounded. x are ``points`` exact samples of the target, the same for every policy; p_θ(x) is exact, a sum over all N! orders
+    by dynamic programming over the 2^N subsets of x.
+    """
+
+    def __init__(self, target, points, seed=0):
+        self.target = target
+        self.x = target.sample(points, generator(seed, "sets", "evaluation"))
+        self.log_target = target.log_reward(self.x) - target.log_z
+        size = target.size
+        members = torch.arange(2**size)[:, None] >> torch.arange(size) & 1
+        self.members = members.bool()
+        self.levels = [(members.sum(1) == level).nonzero()[:, 0] for level in range(1, size + 1)]
+
+    @torch.no_grad()
+    def log_prob(self, policy):
+        """float64 [points]: log p_θ(x)."""
+        return torch.stack([self._one(policy, x) for x in self.x])
+
+    def _one(self, policy, x):
+        elements, environment = x.nonzero()[:, 0], Unlisted(self.target, policy.inputs)
+        states = torch.zeros(len(self.members), len(x), dtype=torch.int64)
+        states[:, elements] = self.members.long()
+        log_pf = []
+        for part in states[:-1].split(CHUNK):  # all but x itself, where only *stop* is left
+            logits, _ = policy(environment.observe(part))
+            normal = logits.masked_fill(environment.forbidden(part), -math.inf).logsumexp(1, keepdim=True)
+            log_pf.append((logits[:, elements] - normal).double())
+        log_pf = torch.cat(log_pf)
+        reach = torch.full((len(states),), -math.inf, dtype=torch.float64)
+        reach[0] = 0.0
+        for rows in self.levels:
+            inside = self.members[rows]
+            before = rows[:, None] - (1 << torch.arange(len(elements)))  # the set without that element
+            parts = reach[before.clamp(min=0)] + log_pf[before.clamp(min=0), torch.arange(len(elements))]
+            reach[rows] = parts.masked_fill(~inside, -math.inf).logsumexp(1)
+        return reach[-1]
+
+    def distance(self, policy):
+        """(the estimate of L1, its standard error)."""
+        short = 2 * (1 - (self.log_prob(policy) - self.log_target).exp()).clamp(min=0)
+        return short.mean().item(), (short.std() / math.sqrt(len(short))).item()

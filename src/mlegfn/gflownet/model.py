@@ -1,0 +1,118 @@
+"""A GFlowNet on a discrete target: a policy, where it walks, and log Z, scored for every objective."""
+
+import torch
+
+from mlegfn.gflownet.losses import Scores, objective
+from mlegfn.gflownet.rollout import backward_rollout, join, rollout
+from mlegfn.objectives import balance
+
+__all__ = ["GFlowNet", "Model"]
+
+TABULATE = 8  # all K listed states are evaluated at once where they are at most so many times the batch
+
+
+class Model:
+    """What discrete and continuous GFlowNets have in common: log Z and the choice of an objective.
+
+    ``log_z`` is one number, a parameter apart, so that it can have a rate of its own; objectives that do not learn
+    it leave it alone.
+    """
+
+    def __init__(self, policy):
+        self.policy = policy
+        self.log_z = torch.nn.Parameter(torch.zeros((), dtype=next(policy.parameters()).dtype))
+
+    def loss(self, name, trajectories, table=None, parameters=None, **options):
+        """[]: the loss of ``losses.OBJECTIVES[name]``, with a graph to the policy's parameters and log Z.
+
+        :param options: alpha, control_variate, lam, log_scale, bound: where the objective has them
+        :param parameters: for the control variates of the score function; default: all of the policy's
+        :raises ValueError: as ``losses.objective`` and the objectives themselves
+        """
+        chosen = objective(name, trajectories.on_policy)
+        if chosen.flows == "edge":
+            return self.flow_matching(trajectories, table)
+        scores = self.score(trajectories, chosen.flows, table)
+        return chosen.loss(scores, chosen.options | options, parameters or list(self.policy.parameters()))
+
+    @torch.no_grad()
+    def guess_log_z(self, trajectories, table=None):
+        """Set log Z to where trajectory balance has it best for ``trajectories``: no long way to a far one."""
+        log_pf, log_pb, log_reward = self.score(trajectories, table=table).sums
+        self.log_z.copy_((log_reward + log_pb - log_pf).mean())
+
+
+class GFlowNet(Model):
+    """:param policy: inputs [N, …] → (logits [N, A], log F(s) − log Z [N])
+    :param environment: ``Listed`` or ``Unlisted``, made with ``policy.inputs``
+    """
+
+    def __init__(self, policy, environment):
+        super().__init__(policy)
+        self.environment = environment
+
+    def table(self, count):
+        """(logits, log flow) of all states with their graph, where that is the cheapest way; else None."""
+        inputs = getattr(self.environment, "inputs", None)
+        return None if inputs is None or len(inputs) > TABULATE * count else self.policy(inputs)
+
+    def rollout(self, count, rng, exploration=0.0, table=None):
+        """``count`` Trajectories of the policy, mixed with ``exploration`` · uniform actions."""
+        logits = None if table is None else table[0].detach()
+        return rollout(self.policy, self.environment, count, rng, exploration, logits)
+
+    def back(self, objects, rng):
+        """Trajectories that end in ``objects`` (positions), by the uniform P_B: off-policy."""
+        return backward_rollout(self.environment, objects, rng)
+
+    def join(self, first, second):
+        return join(first, second)
+
+    def score(self, trajectories, flows=None, table=None):
+        """``Scores``; without ``flows`` of whole trajectories only, which is cheaper: no table is padded."""
+        logits, flow = self._outputs(trajectories.positions, table)
+        logits = logits.masked_fill(self.environment.forbidden(trajectories.positions), -torch.inf)
+        log_pf = logits.gather(1, trajectories.actions[:, None])[:, 0] - logits.logsumexp(1)
+        log_pb, reward = trajectories.log_pb.to(log_pf.dtype), trajectories.log_reward.to(log_pf.dtype)
+        if flows is None:
+            totals = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
+            return Scores(*totals, reward, self.log_z)
+        width = int(trajectories.lengths.max())
+        # F(s_0) is Z itself, whatever the network says there.
+        inner = trajectories.padded(self.log_z + flow * (trajectories.time > 0), width + 1)
+        log_flow = inner.index_put((torch.arange(len(reward)), trajectories.lengths), reward)
+        steps = (trajectories.padded(x, width) for x in (log_pf, log_pb))
+        return Scores(*steps, reward, self.log_z, log_flow, trajectories.lengths)
+
+    def flow_matching(self, trajectories, table=None):
+        """[]: mean (log inflow − log outflow)² of the states that the trajectories enter, and of their ends.
+
+        The logits are log F(s → s') − log Z here. A state's inflow comes from all of its parents, so the network is
+        evaluated at those too.
+        """
+        environment, stop = self.environment, self.environment.actions - 1
+        moved = trajectories.actions != stop
+        states, stopped = trajectories.children[moved], trajectories.positions[~moved]
+        rows, actions = environment.undoable(states).nonzero(as_tuple=True)
+        parents = environment.undo(states[rows], actions)
+        edges = self._edges(torch.cat([states, stopped, parents]), table)
+        out, at_stop, into = edges.split([len(states), len(stopped), len(parents)])
+        ended = environment.level(states) == environment.depth
+        outflow = torch.where(ended, environment.log_reward(states).to(out.dtype), out.logsumexp(1))
+        inflow = out.new_full((len(states), stop), -torch.inf)
+        inflow = inflow.index_put((rows, actions), into.gather(1, actions[:, None])[:, 0])
+        residuals = [balance.flow_matching(inflow, outflow[:, None])]
+        if len(stopped):
+            reward = environment.log_reward(stopped).to(out.dtype)
+            residuals.append(balance.flow_matching(at_stop[:, -1:], reward[:, None]))
+        return torch.cat(residuals).mean()
+
+    def _edges(self, positions, table):
+        """[N, A]: log F(s → s'), −∞ where there is no edge."""
+        logits = self._outputs(positions, table)[0] + self.log_z
+        return logits.masked_fill(self.environment.forbidden(positions), -torch.inf)
+
+    def _outputs(self, positions, table):
+        if table is None:
+            return self.policy(self.environment.observe(positions))
+        return tuple(values[positions] for values in table)

@@ -1,0 +1,28 @@
+"""Objects seen before, to be walked back from again: for objectives that are valid off-policy."""
+
+import torch
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """The last ``capacity`` objects; ``draw`` gives each with equal probability, as often as it was put in."""
+
+    def __init__(self, capacity):
+        if capacity < 1:
+            raise ValueError(f"a replay buffer holds at least one object, not {capacity}")
+        self.capacity, self.objects = capacity, None
+
+    def __len__(self):
+        return 0 if self.objects is None else len(self.objects)
+
+    def add(self, objects):
+        """Objects [N, …], as ``Trajectories.objects`` or points."""
+        both = objects if self.objects is None else torch.cat([self.objects, objects])
+        self.objects = both[-self.capacity :]
+
+    def draw(self, count, rng):
+        """``count`` objects, with replacement; ValueError from an empty buffer."""
+        if not len(self):
+            raise ValueError("the replay buffer is empty: add objects first")
+        return self.objects[torch.randint(len(self), (count,), generator=rng)]
