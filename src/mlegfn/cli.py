@@ -38,6 +38,7 @@ def parser():
     stage.add_argument("--seed", type=int, help="fine-tuning seed")
     stage.add_argument("--problem", help="planar problem")
     stage.add_argument("--family", help="a file of src/mlegfn/families")
+    stage.add_argument("--task", help="a task of the scale's block `divergences`")
     stage.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
     stage.add_argument("--ranks", help="processes that share the work of pretrain, finetune and nll")
 
@@ -250,7 +251,7 @@ def _stage(options):
         os.environ["MLEGFN_RANKS"] = options.ranks
     from mlegfn.pipeline.stage import run
 
-    key = {k: getattr(options, k) for k in ("step", "arm", "seed", "problem", "family")}
+    key = {k: getattr(options, k) for k in ("step", "arm", "seed", "problem", "family", "task")}
     return run(options.name, options.scale, {k: v for k, v in key.items() if v is not None})
 
 

@@ -21,6 +21,7 @@ STAGES = (
     *("figures", "tables", "verdict"),
     *("family", "families"),
     *("discrete", "discrete_report"),
+    *("divergence", "gradients", "alpha", "divergences_report"),
 )
 
 
@@ -56,6 +57,14 @@ def _add_scale(graph, name, scale):
         for problem in scale.discrete.problems:
             graph["discrete"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
         graph["discrete_report"][name] = {"scale": name}
+    if scale.divergences is not None:
+        for task in scale.divergences.tasks.there():
+            graph["divergence"][f"{name}-{task}"] = {"scale": name, "task": task}
+        for task in scale.divergences.gradients:
+            graph["gradients"][f"{name}-{task}"] = {"scale": name, "task": task}
+        if scale.divergences.alpha is not None:
+            graph["alpha"][name] = {"scale": name}
+        graph["divergences_report"][name] = {"scale": name}
 
 
 def _add_families(graph, name, settings):

@@ -24,8 +24,8 @@ class Listed:
         self.inputs = inputs(self.graph.states)
         self.impossible = ~self.graph.allowed
         self.children = self.graph.children
-        self.reward = self.graph.log_reward.float()
-        self.backward = _uniform((self.graph.parents >= 0).sum(1))
+        self.reward = self.graph.log_reward.to(self.inputs.dtype)
+        self.backward = _uniform((self.graph.parents >= 0).sum(1), self.inputs.dtype)
         # Whether a trajectory may stop before it has to.
         self.early = bool(self.graph.allowed[self.graph.level < self.depth, -1].any())
 
@@ -54,11 +54,11 @@ class Listed:
         return self.graph.level[positions]
 
     def log_pb(self, positions):
-        """float32 [N]: log P_B of each of the parents, uniform; 0 at s_0."""
+        """[N]: log P_B of each of the parents, uniform; 0 at s_0. In the dtype of the network's inputs."""
         return self.backward[positions]
 
     def log_reward(self, positions):
-        """float32 [N], nats."""
+        """[N], nats, in the same dtype."""
         return self.reward[positions]
 
     def position(self, states):
@@ -73,6 +73,7 @@ class Unlisted:
         self.actions, self.depth = target.actions, target.depth
         self.initial, self.step, self.undo = target.initial, target.step, target.undo
         self.undoable, self.level = target.undoable, target.level
+        self.dtype = inputs(target.initial(1)).dtype
 
     @cached_property
     def early(self):
@@ -83,15 +84,15 @@ class Unlisted:
         return ~self.target.allowed(positions)
 
     def log_pb(self, positions):
-        return _uniform(self.target.undoable(positions).sum(1))
+        return _uniform(self.target.undoable(positions).sum(1), self.dtype)
 
     def log_reward(self, positions):
-        return self.target.log_reward(positions).float()
+        return self.target.log_reward(positions).to(self.dtype)
 
     def position(self, states):
         return states
 
 
-def _uniform(parents):
-    """float32 [N]: −log of the number of parents."""
-    return -parents.clamp(min=1).float().log()
+def _uniform(parents, dtype):
+    """[N]: −log of the number of parents."""
+    return -parents.clamp(min=1).to(dtype).log()

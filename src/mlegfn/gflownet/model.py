@@ -73,7 +73,7 @@ class GFlowNet(Model):
         logits, flow = self._outputs(trajectories.positions, table)
         logits = logits.masked_fill(self.environment.forbidden(trajectories.positions), -torch.inf)
         log_pf = logits.gather(1, trajectories.actions[:, None])[:, 0] - logits.logsumexp(1)
-        log_pb, reward = trajectories.log_pb.to(log_pf.dtype), trajectories.log_reward.to(log_pf.dtype)
+        log_pb, reward = trajectories.log_pb, trajectories.log_reward
         if flows is None:
             totals = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
             return Scores(*totals, reward, self.log_z)
@@ -98,12 +98,12 @@ class GFlowNet(Model):
         edges = self._edges(torch.cat([states, stopped, parents]), table)
         out, at_stop, into = edges.split([len(states), len(stopped), len(parents)])
         ended = environment.level(states) == environment.depth
-        outflow = torch.where(ended, environment.log_reward(states).to(out.dtype), out.logsumexp(1))
+        outflow = torch.where(ended, environment.log_reward(states), out.logsumexp(1))
         inflow = out.new_full((len(states), stop), -torch.inf)
         inflow = inflow.index_put((rows, actions), into.gather(1, actions[:, None])[:, 0])
         residuals = [balance.flow_matching(inflow, outflow[:, None])]
         if len(stopped):
-            reward = environment.log_reward(stopped).to(out.dtype)
+            reward = environment.log_reward(stopped)
             residuals.append(balance.flow_matching(at_stop[:, -1:], reward[:, None]))
         return torch.cat(residuals).mean()
 

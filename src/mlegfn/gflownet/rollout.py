@@ -20,8 +20,8 @@ class Trajectories(NamedTuple):
     time:      int64 [L]: which of its actions it is, from 0
     objects:   [N, …]: the positions where they end
     lengths:   int64 [N]: the number of their actions
-    log_pb:    float32 [L], log P_B of undoing each action; 0 of *stop*
-    log_reward: float32 [N]
+    log_pb:    [L], log P_B of undoing each action; 0 of *stop*
+    log_reward: [N], nats
     on_policy: whether they were drawn by the policy as it is, without exploration
     """
 
@@ -105,7 +105,7 @@ def _cumulative(logits, forbidden, exploration):
     """[N, A] cumulative sums of the probabilities; forbidden actions have none, so that no draw falls on them."""
     probability = logits.masked_fill(forbidden, -torch.inf).softmax(1)
     if exploration:
-        allowed = (~forbidden).float()
+        allowed = (~forbidden).to(probability.dtype)
         probability = torch.lerp(probability, allowed / allowed.sum(1, keepdim=True), exploration)
     return probability.cumsum(1)
 

@@ -19,7 +19,7 @@ from mlegfn.pipeline.snapshot import snapshot
 
 def stage_name(stage, scale_name, key):
     """The name by which DVC, Snakemake and the logs call a stage: ``finetune@digits-600-tbc-0``."""
-    parts = [key.get(k) for k in ("step", "arm", "seed", "problem", "family")]
+    parts = [key.get(k) for k in ("step", "arm", "seed", "problem", "family", "task")]
     if key.get("arm") == "baseline":
         parts = ["baseline", key.get("step")]
     return f"{stage}@" + "-".join(str(part) for part in (scale_name, *parts) if part is not None)

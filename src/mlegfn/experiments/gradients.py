@@ -1,0 +1,88 @@
+"""The covariance of the gradient's estimate at one policy of a task: by objective, control variate and batch size.
+
+Figure 2 of arXiv 2410.09355. All estimators see the same trajectories, so that they differ in nothing else.
+"""
+
+import torch
+
+from mlegfn.experiments.divergence_tasks import TITLES, new_task
+from mlegfn.gflownet.losses import OBJECTIVES
+from mlegfn.gflownet.training import train
+from mlegfn.randomness import generator
+
+__all__ = ["experiment", "spread"]
+
+INITIAL = (
+    1024  # trajectories of the batch that fixes the scale of the weights, as the paper's initial batch does
+)
+
+
+def experiment(name, settings, training):
+    """The metrics of results/<scale>/metrics/gradients/<task>.json without the scale.
+
+    settings: divergence_settings.Gradients; training: the task's block.
+    """
+    task = new_task(name, training)
+    seed = training.seeds[0]
+    model = task.model(seed)
+    if settings.trained_steps:
+        few = training.model_copy(update={"steps": settings.trained_steps})
+        train(model, "trajectory_balance", few, "gradients", name, seed=seed, description=f"{name}: a policy")
+    parameters = [p for p in model.policy.parameters()]
+    scales = _scales(model, training.alpha, generator(seed, "gradients", name, "scale"))
+    rows = []
+    for batch in settings.batches:
+        found = {}
+        for repeat in range(settings.repeats):
+            drawn = model.rollout(batch, generator(seed, "gradients", name, batch, repeat))
+            scores = model.score(drawn)
+            for objective in settings.objectives:
+                for variate in settings.control_variates:
+                    options = {
+                        "control_variate": variate,
+                        "alpha": training.alpha,
+                        **scales.get(objective, {}),
+                    }
+                    value = OBJECTIVES[objective].loss(scores, options, parameters)
+                    gradient = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+                    flat = torch.cat([g.flatten() for g in gradient if g is not None]).double()
+                    found.setdefault((objective, variate), []).append(flat)
+        for (objective, variate), gradients in found.items():
+            alpha = training.alpha if "alpha" in OBJECTIVES[objective].options else None
+            row = {"objective": objective, "alpha": alpha, "control_variate": variate, "batch": batch}
+            rows.append({**row, **spread(torch.stack(gradients))})
+    return {
+        "task": name,
+        "title": TITLES[name],
+        "about": f"{task.about}; the policy after {settings.trained_steps} steps of trajectory balance",
+        "trained_steps": settings.trained_steps,
+        "repeats": settings.repeats,
+        "rows": rows,
+    }
+
+
+def spread(gradients):
+    """Of independent estimates [R, P]: the trace of their covariance with its standard error, and ‖mean‖².
+
+    Both unbiased: the mean of R estimates is itself off by trace/R.
+    """
+    count = len(gradients)
+    away = (gradients - gradients.mean(0)).square().sum(1) * count / (count - 1)
+    trace = away.mean()
+    square = gradients.mean(0).square().sum() - trace / count
+    return {
+        "trace": trace.item(),
+        "trace_standard_error": (away.std() / count**0.5).item(),
+        "mean_square": square.item(),
+    }
+
+
+@torch.no_grad()
+def _scales(model, alpha, rng):
+    """{objective: its log_scale}: the largest log-weight of an initial batch, one for all batches that follow."""
+    log_pf, log_pb, log_reward = model.score(model.rollout(INITIAL, rng)).sums
+    log_ratio = log_pf - log_pb - log_reward
+    return {
+        "forward_kl": {"log_scale": (-log_ratio).max()},
+        "tsallis": {"log_scale": ((alpha - 1) * log_ratio).max()},
+    }
