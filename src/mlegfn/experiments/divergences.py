@@ -41,7 +41,7 @@ def experiment(name, settings):
         "log_z": task.log_z,
     }
     if arrays:
-        about["box"] = [list(side) for side in task.target.box]
+        about["box"] = [list(side) for side in zip(*(end.tolist() for end in task.target.box))]
     floor = {"samples": settings.samples, "value": value, "standard_error": error}
     return {**about, "batch": settings.batch, "steps": settings.steps, "floor": floor, "runs": runs}, arrays
 

@@ -21,7 +21,7 @@ class Points(NamedTuple):
 
 class ContinuousGFlowNet(Model):
     """:param policy: with ``sample``, ``log_prob`` and ``log_flow`` (``coordinates.CoordinatePolicy``)
-    :param target: with ``log_reward`` [N, D] → [N] and ``box``, (low, high) of each coordinate
+    :param target: with ``log_reward`` [N, D] → [N] and ``box``, (low [D], high [D])
     """
 
     def __init__(self, policy, target):
@@ -36,7 +36,7 @@ class ContinuousGFlowNet(Model):
         """``count`` points of the policy; each with probability ``exploration`` one of the box instead, uniform."""
         x = self.policy.sample(count, rng)
         if exploration:
-            low, high = torch.tensor(self.target.box, dtype=x.dtype).T
+            low, high = (side.to(x) for side in self.target.box)
             uniform = low + (high - low) * torch.rand(x.shape, generator=rng, dtype=x.dtype)
             x = torch.where(torch.rand(count, 1, generator=rng) < exploration, uniform, x)
         return self.points(x, exploration == 0)
@@ -51,11 +51,11 @@ class ContinuousGFlowNet(Model):
 
     def points(self, x, on_policy=False):
         """``Points`` of x [N, D]."""
-        return Points(x, self.target.log_reward(x).float(), on_policy)
+        return Points(x, self.target.log_reward(x).to(x.dtype), on_policy)
 
     def score(self, trajectories, flows=None, table=None):
         log_pf, reward = self.policy.log_prob(trajectories.objects), trajectories.log_reward
-        scores = Scores(log_pf, torch.zeros_like(log_pf), reward.to(log_pf.dtype), self.log_z)
+        scores = Scores(log_pf, torch.zeros_like(log_pf), reward, self.log_z)
         if flows is None:
             return scores
         count, coordinates = log_pf.shape

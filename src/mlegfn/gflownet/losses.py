@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mlegfn.objectives import balance, divergences
+from mlegfn.objectives.f_balance import f_trajectory_balance
 
 __all__ = ["OBJECTIVES", "Scores", "objective"]
 
@@ -77,6 +78,14 @@ def _sub_trajectory_balance(scores, options, parameters):
     ).mean()
 
 
+def _f_balance(divergence):
+    def evaluate(scores, options, parameters):
+        chosen = {name: options[name] for name in ("alpha", "bound") if name in options}
+        return f_trajectory_balance(*scores.sums, scores.log_z, divergence, **chosen).mean()
+
+    return evaluate
+
+
 LEAVE_ONE_OUT = {"control_variate": "leave_one_out"}
 ALPHA = LEAVE_ONE_OUT | {"alpha": 0.5}
 
@@ -96,6 +105,8 @@ OBJECTIVES = {
     "tsallis": Objective(
         "Tsallis-α", _divergence(divergences.tsallis, "alpha", "log_scale"), True, options=ALPHA
     ),
+    "f_forward_kl": Objective("f-TB, forward KL", _f_balance("forward_kl"), log_z=True),
+    "f_tsallis": Objective("f-TB, Tsallis-α", _f_balance("tsallis"), log_z=True, options={"alpha": 0.5}),
 }
 
 
