@@ -41,7 +41,9 @@ class CoordinatePolicy(nn.Module):
             width = torch.full_like(places, math.log(2 / components))
             self.head.bias.copy_(torch.cat([torch.zeros_like(places), places, width]))
         self.register_buffer("which", torch.eye(dimensions, dtype=dtype), persistent=False)
-        self.register_buffer("known", torch.ones(dimensions, dimensions, dtype=dtype).tril(-1), persistent=False)
+        self.register_buffer(
+            "known", torch.ones(dimensions, dimensions, dtype=dtype).tril(-1), persistent=False
+        )
 
     def log_prob(self, x):
         """[N, D] → [N, D]: log P_F of each step, nats; one evaluation of the network."""

@@ -31,7 +31,7 @@ class Banana:
 
     dimensions = 2
 
-    def __init__(self, y=1.0, noise=0.2):  # assumed
+    def __init__(self, y=1.0, noise=0.3):  # assumed
         if not (math.isfinite(y) and noise > 0):
             raise ValueError(f"an observation is finite and its noise > 0, got {y} and {noise}")
         self.y, self.noise = y, noise

@@ -11,7 +11,9 @@ from mlegfn.targets._points import as_points
 
 __all__ = ["GaussianMixture"]
 
-BEYOND = 6.0  # standard deviations from the outermost centres to the box: 2e-9 of a coordinate's mass is beyond
+BEYOND = (
+    6.0  # standard deviations from the outermost centres to the box: 2e-9 of a coordinate's mass is beyond
+)
 
 
 class GaussianMixture:
