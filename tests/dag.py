@@ -1,4 +1,4 @@
-"""A graph small enough to enumerate all trajectories, and expectations over all batches of them."""
+"""A graph small enough to enumerate all trajectories, and averages over batches of them, all or a fixed set."""
 
 import itertools
 
@@ -33,8 +33,8 @@ class Dag:
         """[6]: log R(x) P_B(τ|x), normalised: log p̄_B."""
         return (self.log_reward + self.log_pb).log_softmax(0)
 
-    def gradient(self, value):
-        grads = torch.autograd.grad(value, self.parameters)
+    def gradient(self, value, retain_graph=False):
+        grads = torch.autograd.grad(value, self.parameters, retain_graph=retain_graph, materialize_grads=True)
         return torch.cat([g.flatten() for g in grads])
 
     def surrogate_gradient(self, objective, rows, **options):
@@ -66,6 +66,12 @@ def expected(dag, objective, batch, **options):
         gradient = dag.surrogate_gradient(objective, rows, **options)
         mean, square = mean + weight * gradient, square + weight * gradient.square().sum()
     return mean, (square - mean.square().sum()).item()
+
+
+def draw(dag, batch, count):
+    """int64 [count, batch]: a fixed set of batches of trajectories ~ P_F."""
+    probability = dag.log_pf.detach().exp().expand(count, 6)
+    return torch.multinomial(probability, batch, replacement=True, generator=generator(0, "batches", batch))
 
 
 def every(dag):

@@ -1,10 +1,13 @@
 """Each divergence's surrogate against its gradient by enumeration, and what the control variates do to its variance."""
 
+import itertools
+
 import pytest
 import torch
-from dag import Dag, every, exact, expected
+from dag import Dag, draw, every, exact, expected
 
 from mlegfn.objectives.balance import trajectory_balance
+from mlegfn.objectives.control_variates import CONTROL_VARIATES, best_scalar, products
 from mlegfn.objectives.divergences import forward_kl, renyi, reverse_kl, tsallis
 
 ALPHAS = (-2.0, -0.5, 0.5, 2.0)
@@ -107,6 +110,95 @@ def test_the_score_function_s_scalar_minimises_what_it_leaves(dag):
     first = dag.gradient(g.exp().sum())
     torch.testing.assert_close(removed, (first @ direction) / (direction @ direction) * direction)
     assert abs(((first - removed) @ direction).item()) < 1e-6 * (first.norm() * direction.norm()).item()
+
+
+def deviations(dag, objective, batch, control_variate, **options):
+    """[500]: N |gradient − its mean|² of each of a fixed set of batches; N × the covariance's trace on average."""
+    options |= {"control_variate": control_variate, "parameters": dag.parameters}
+    gradients = [dag.surrogate_gradient(objective, rows, **options) for rows in draw(dag, batch, 500)]
+    gradients = torch.stack(gradients)
+    return batch * (gradients - gradients.mean(0)).square().sum(1)
+
+
+def error(values):
+    return (values.std() / len(values) ** 0.5).item()
+
+
+@pytest.mark.parametrize(
+    "objective, options",
+    [
+        (reverse_kl, {}),
+        (tsallis, {"alpha": 0.5, "log_scale": 0.0}),
+        (tsallis, {"alpha": 2.0, "log_scale": 0.0}),
+    ],
+    ids=["reverse_kl", "tsallis 0.5", "tsallis 2"],
+)
+def test_the_variance_falls_in_batches_of_64(dag, objective, options):
+    """By more than three standard errors of the difference on the same batches. Reverse KL with log Z far from 0, as
+    it is before anything is known of it."""
+    dag.log_reward = dag.log_reward + (5 if objective is reverse_kl else 0)
+    found = {cv: deviations(dag, objective, 64, cv, **options) for cv in CONTROL_VARIATES}
+
+    def lower(one, than):
+        difference = found[than] - found[one]
+        return difference.mean().item() > 3 * error(difference)
+
+    # Without a control variate, N × trace is that of one trajectory for any N: the averages are what they say.
+    one = expected(dag, objective, 1, control_variate="none", **options)[1]
+    assert found["none"].mean().item() == pytest.approx(one, abs=3 * error(found["none"]))
+    assert all(lower(cv, "none") for cv in ("leave_one_out", "both_signed", "combined"))
+    if objective is reverse_kl:
+        assert lower("both_signed", "leave_one_out") and lower("combined", "leave_one_out")
+    else:
+        assert lower("both_signed", "both"), "the paper's scalar is far too large"
+        # With α < 1 the first term's noise cancels some of the second's: taken away alone, it is missed.
+        assert lower("none", "score") and lower("none", "score_signed") == (options["alpha"] < 1)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_both_products_are_unbiased(dag, signed):
+    """Over all 216 batches of three, of which one sign more is + than −."""
+    dag.log_pb = dag.log_pb.flip(0)  # any f will do
+
+    def f(log_pf, rows):
+        return (0.5 * (log_pf - dag.log_pb[rows])).exp()
+
+    inner, square = 0.0, 0.0
+    for rows in itertools.product(range(6), repeat=3):
+        rows = torch.tensor(rows)
+        log_pf = dag.log_pf[rows]
+        weight = log_pf.detach().sum().exp()
+        one, two = products(f(log_pf, rows), log_pf, dag.parameters, signed)
+        inner, square = inner + weight * one, square + weight * two
+    log_pf, rows = dag.log_pf, torch.arange(6)
+    scores = torch.stack([dag.gradient(x, retain_graph=True) for x in log_pf])
+    firsts = torch.stack([dag.gradient(x, retain_graph=True) for x in f(log_pf, rows)])
+    probability = log_pf.detach().exp()
+    torch.testing.assert_close(inner, 3 * (probability @ (firsts * scores).sum(1)))
+    torch.testing.assert_close(square, 3 * (probability @ (scores * scores).sum(1)))
+
+
+def scalars(dag, batch, signed):
+    """[500], and the size of what they take from the gradient in the mean, a mean(∇log P_F), as a part of its own."""
+    found, taken = [], 0.0
+    for rows in draw(dag, batch, 500):
+        log_pf = dag.log_pf[rows]
+        g = (log_pf - dag.log_pb[rows] - dag.log_reward[rows]).exp()
+        found.append(best_scalar(g, log_pf, dag.parameters, signed))
+        taken = taken + found[-1] * dag.gradient(log_pf.mean()) / 500
+    return torch.stack(found), (taken.norm() / exact(dag, "tsallis", 2.0).norm()).item()
+
+
+def test_the_paper_s_scalar_grows_with_the_batch_and_is_biased_and_the_signed_one_is_not(dag):
+    """α = 2; from 16 to 256 trajectories √N grows by 4. 500 batches: a median is right to some 6 %, what is taken from
+    the mean gradient to some 2 % of it, 1/√500 of the length of one."""
+    dag.log_reward = dag.log_reward - (dag.log_reward + dag.log_pb).logsumexp(0)  # Z = 1, as in ``exact``
+    (few, few_taken), (many, many_taken) = (scalars(dag, batch, signed=False) for batch in (16, 256))
+    assert 3 < many.abs().median() / few.abs().median() < 6
+    assert min(few_taken, many_taken) > 0.1
+    (few, _), (many, many_taken) = (scalars(dag, batch, signed=True) for batch in (16, 256))
+    assert 0.8 < many.median() / few.median() < 1.25
+    assert many_taken < 0.05
 
 
 @pytest.mark.parametrize(
