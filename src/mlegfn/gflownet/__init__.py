@@ -1,0 +1,1 @@
+"""GFlowNets proper on unnormalised targets: rollouts, policies, losses, training."""
