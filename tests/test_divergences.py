@@ -4,79 +4,19 @@ import itertools
 
 import pytest
 import torch
+from dag import Dag, draw, every, exact, expected
 
 from mlegfn.objectives.balance import trajectory_balance
+from mlegfn.objectives.control_variates import CONTROL_VARIATES, best_scalar, products
 from mlegfn.objectives.divergences import forward_kl, renyi, reverse_kl, tsallis
-from mlegfn.randomness import generator
 
 ALPHAS = (-2.0, -0.5, 0.5, 2.0)
 UNBIASED = ("none", "leave_one_out", "combined")
 
 
-class Dag:
-    """Two binary choices and a stop: 6 trajectories to 4 objects, two of which have two parents; float64.
-
-    s_0 → a or b; a → x_1, x_2, x_3; b → x_2, x_3, x_4. P_B of x_2 and x_3 is not uniform.
-    """
-
-    def __init__(self):
-        rng = generator(0, "dag")
-        self.parameters = [
-            torch.randn(n, generator=rng, dtype=torch.float64, requires_grad=True) for n in (2, 3, 3)
-        ]
-        self.log_reward = torch.randn(4, generator=rng, dtype=torch.float64)[torch.tensor([0, 1, 2, 1, 2, 3])]
-        share = torch.tensor([1.0, 0.3, 0.6, 0.7, 0.4, 1.0], dtype=torch.float64)
-        self.log_pb = share.log()
-
-    @property
-    def log_pf(self):
-        """[6]: log P_F(τ) of every trajectory."""
-        first, *second = (p.log_softmax(0) for p in self.parameters)
-        return torch.cat([first[:1] + second[0], first[1:] + second[1]])
-
-    @property
-    def log_target(self):
-        """[6]: log R(x) P_B(τ|x), normalised: log p̄_B."""
-        return (self.log_reward + self.log_pb).log_softmax(0)
-
-    def gradient(self, value):
-        grads = torch.autograd.grad(value, self.parameters)
-        return torch.cat([g.flatten() for g in grads])
-
-    def surrogate_gradient(self, objective, rows, **options):
-        log_pf = self.log_pf[rows]
-        value = objective(log_pf, self.log_pb[rows], self.log_reward[rows], **options)
-        return self.gradient(value)
-
-
 @pytest.fixture
 def dag():
     return Dag()
-
-
-def exact(dag, name, alpha=None):
-    """The enumerated gradient of the divergence itself."""
-    log_pf, log_target = dag.log_pf, dag.log_target
-    ratio = log_pf - log_target
-    values = {
-        "reverse_kl": lambda: (log_pf.exp() * ratio).sum(),
-        "forward_kl": lambda: -(log_target.exp() * ratio).sum(),
-        "renyi": lambda: (log_pf.exp() * ((alpha - 1) * ratio).exp()).sum().log() / (alpha - 1),
-        "tsallis": lambda: ((log_pf.exp() * ((alpha - 1) * ratio).exp()).sum() - 1) / (alpha - 1),
-    }
-    return dag.gradient(values[name]())
-
-
-def expected(dag, objective, batch, **options):
-    """E of the surrogate's gradient over all batches of this many trajectories, and the trace of its covariance."""
-    mean, square = 0.0, 0.0
-    log_p = dag.log_pf.detach()
-    for rows in itertools.product(range(6), repeat=batch):
-        rows = torch.tensor(rows)
-        weight = log_p[rows].sum().exp()
-        gradient = dag.surrogate_gradient(objective, rows, **options)
-        mean, square = mean + weight * gradient, square + weight * gradient.square().sum()
-    return mean, (square - mean.square().sum()).item()
 
 
 OBJECTIVES = [
@@ -98,17 +38,6 @@ def test_the_expected_gradient_is_that_of_the_divergence(dag, name, objective, a
         options |= {"log_scale": log_z}
     gradient, _ = expected(dag, objective, 2, **options)
     torch.testing.assert_close(gradient, exact(dag, name, alpha), rtol=1e-8, atol=1e-10)
-
-
-def every(dag):
-    """Rows in which each trajectory occurs as often as P_F says, so that a batch's mean *is* the expectation."""
-    probability = torch.tensor([1, 2, 3, 2, 1, 1], dtype=torch.float64)
-    with torch.no_grad():
-        joint = (probability / probability.sum()).view(2, 3)
-        dag.parameters[0].copy_(joint.sum(1).log())
-        dag.parameters[1].copy_(joint[0].log())
-        dag.parameters[2].copy_(joint[1].log())
-    return torch.arange(6).repeat_interleave(probability.long())
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -181,6 +110,95 @@ def test_the_score_function_s_scalar_minimises_what_it_leaves(dag):
     first = dag.gradient(g.exp().sum())
     torch.testing.assert_close(removed, (first @ direction) / (direction @ direction) * direction)
     assert abs(((first - removed) @ direction).item()) < 1e-6 * (first.norm() * direction.norm()).item()
+
+
+def deviations(dag, objective, batch, control_variate, **options):
+    """[500]: N |gradient − its mean|² of each of a fixed set of batches; N × the covariance's trace on average."""
+    options |= {"control_variate": control_variate, "parameters": dag.parameters}
+    gradients = [dag.surrogate_gradient(objective, rows, **options) for rows in draw(dag, batch, 500)]
+    gradients = torch.stack(gradients)
+    return batch * (gradients - gradients.mean(0)).square().sum(1)
+
+
+def error(values):
+    return (values.std() / len(values) ** 0.5).item()
+
+
+@pytest.mark.parametrize(
+    "objective, options",
+    [
+        (reverse_kl, {}),
+        (tsallis, {"alpha": 0.5, "log_scale": 0.0}),
+        (tsallis, {"alpha": 2.0, "log_scale": 0.0}),
+    ],
+    ids=["reverse_kl", "tsallis 0.5", "tsallis 2"],
+)
+def test_the_variance_falls_in_batches_of_64(dag, objective, options):
+    """By more than three standard errors of the difference on the same batches. Reverse KL with log Z far from 0, as
+    it is before anything is known of it."""
+    dag.log_reward = dag.log_reward + (5 if objective is reverse_kl else 0)
+    found = {cv: deviations(dag, objective, 64, cv, **options) for cv in CONTROL_VARIATES}
+
+    def lower(one, than):
+        difference = found[than] - found[one]
+        return difference.mean().item() > 3 * error(difference)
+
+    # Without a control variate, N × trace is that of one trajectory for any N: the averages are what they say.
+    one = expected(dag, objective, 1, control_variate="none", **options)[1]
+    assert found["none"].mean().item() == pytest.approx(one, abs=3 * error(found["none"]))
+    assert all(lower(cv, "none") for cv in ("leave_one_out", "both_signed", "combined"))
+    if objective is reverse_kl:
+        assert lower("both_signed", "leave_one_out") and lower("combined", "leave_one_out")
+    else:
+        assert lower("both_signed", "both"), "the paper's scalar is far too large"
+        # With α < 1 the first term's noise cancels some of the second's: taken away alone, it is missed.
+        assert lower("none", "score") and lower("none", "score_signed") == (options["alpha"] < 1)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_both_products_are_unbiased(dag, signed):
+    """Over all 216 batches of three, of which one sign more is + than −."""
+    dag.log_pb = dag.log_pb.flip(0)  # any f will do
+
+    def f(log_pf, rows):
+        return (0.5 * (log_pf - dag.log_pb[rows])).exp()
+
+    inner, square = 0.0, 0.0
+    for rows in itertools.product(range(6), repeat=3):
+        rows = torch.tensor(rows)
+        log_pf = dag.log_pf[rows]
+        weight = log_pf.detach().sum().exp()
+        one, two = products(f(log_pf, rows), log_pf, dag.parameters, signed)
+        inner, square = inner + weight * one, square + weight * two
+    log_pf, rows = dag.log_pf, torch.arange(6)
+    scores = torch.stack([dag.gradient(x, retain_graph=True) for x in log_pf])
+    firsts = torch.stack([dag.gradient(x, retain_graph=True) for x in f(log_pf, rows)])
+    probability = log_pf.detach().exp()
+    torch.testing.assert_close(inner, 3 * (probability @ (firsts * scores).sum(1)))
+    torch.testing.assert_close(square, 3 * (probability @ (scores * scores).sum(1)))
+
+
+def scalars(dag, batch, signed):
+    """[500], and the size of what they take from the gradient in the mean, a mean(∇log P_F), as a part of its own."""
+    found, taken = [], 0.0
+    for rows in draw(dag, batch, 500):
+        log_pf = dag.log_pf[rows]
+        g = (log_pf - dag.log_pb[rows] - dag.log_reward[rows]).exp()
+        found.append(best_scalar(g, log_pf, dag.parameters, signed))
+        taken = taken + found[-1] * dag.gradient(log_pf.mean()) / 500
+    return torch.stack(found), (taken.norm() / exact(dag, "tsallis", 2.0).norm()).item()
+
+
+def test_the_paper_s_scalar_grows_with_the_batch_and_is_biased_and_the_signed_one_is_not(dag):
+    """α = 2; from 16 to 256 trajectories √N grows by 4. 500 batches: a median is right to some 6 %, what is taken from
+    the mean gradient to some 2 % of it, 1/√500 of the length of one."""
+    dag.log_reward = dag.log_reward - (dag.log_reward + dag.log_pb).logsumexp(0)  # Z = 1, as in ``exact``
+    (few, few_taken), (many, many_taken) = (scalars(dag, batch, signed=False) for batch in (16, 256))
+    assert 3 < many.abs().median() / few.abs().median() < 6
+    assert min(few_taken, many_taken) > 0.1
+    (few, _), (many, many_taken) = (scalars(dag, batch, signed=True) for batch in (16, 256))
+    assert 0.8 < many.median() / few.median() < 1.25
+    assert many_taken < 0.05
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,22 @@ Both terms are expectations over trajectories of the policy itself, and each has
 al. 2024, arXiv 2410.09355, §4):
 
     second term  f_i ∇log P_F(τ_i)   minus the mean of the others' f_j: *leave-one-out*, unbiased (their eq. 7);
-    first term   ∇f_i                minus a* ∇log P_F(τ_i), a *score function*, whose mean is zero, with
+    first term   ∇f_i                minus a ∇log P_F(τ_i), a *score function*, whose mean is zero. Best is
+                                     a* = E⟨∇f, ∇log P_F⟩ / E‖∇log P_F‖² (their Prop. 2).
 
-        a* = ⟨Σ ∇f, Σ ∇log P_F⟩ / (ε + ‖Σ ∇log P_F‖²),
+Neither may cost the gradient of a single trajectory, so a* is estimated by sums over the batch, with signs σ_i:
 
-the batch's estimate of the best scalar, from sums over the batch: no gradient of a single trajectory is needed. It
-comes from the same batch, so it brings a bias that vanishes with the batch; the paper calls it negligible.
+    a = ⟨Σ σ_i ∇f_i, Σ σ_i ∇log P_F(τ_i)⟩ / (ε + ‖Σ σ_i ∇log P_F(τ_i)‖²)
+
+``score``, ``both``: σ_i = 1, the paper's (our reading). E ∇log P_F = 0, so both products have the right mean. But
+Σ ∇f grows like N and S = Σ ∇log P_F like √N only, so a is of order √N, and a S is the projection of Σ ∇f on a random
+direction: its share of the *mean* gradient is lost, a bias that does not shrink with N, and the variance grows.
+
+``score_signed``, ``both_signed``: σ_i = +1, −1, +1, …, our own. The mean of ∇f cancels, both sums are of order √N, and
+a stays of order 1, its noise given by how many directions the gradients have. Independent trajectories do not know
+their places, so fixed signs are as good as random ones (Hutchinson's) and need no generator; and as half of them are
+−1, the signed sums are uncorrelated with S, so the bias of a S vanishes with the batch. A batch that was *sorted*, or
+made in pairs, must be shuffled first.
 
 Where ∇f = k f ∇log P_F, as for the α-divergences, the two terms are one, (1+k) f ∇log P_F, and leave-one-out on the
 second alone over-corrects. ``combined`` is our own: one leave-one-out baseline for the sum.
@@ -17,25 +27,27 @@ second alone over-corrects. ``combined`` is our own: one leave-one-out baseline 
 
 import torch
 
-__all__ = ["CONTROL_VARIATES", "combined", "others", "surrogate"]
+__all__ = ["CONTROL_VARIATES", "best_scalar", "combined", "others", "surrogate"]
 
-CONTROL_VARIATES = ("none", "leave_one_out", "score", "both", "combined")
+CONTROL_VARIATES = ("none", "leave_one_out", "score", "both", "score_signed", "both_signed", "combined")
 EPS = 1e-8  # assumed: the text that we hold does not give it
 
 
 def surrogate(f, log_pf, control_variate="leave_one_out", parameters=None):
     """[]: a scalar whose gradient is the batch's estimate of E[∇f + f ∇log P_F].
 
-    f, log_pf: [N], with their graphs; parameters: what the score function is taken of, for ``score`` and ``both``.
-    Raises ValueError for an unknown control variate, missing parameters, or fewer than two trajectories where the
-    others of a trajectory are averaged.
+    f, log_pf: [N], with their graphs; parameters: what the score function is taken of, for ``score*`` and ``both*``.
+    They may be the last layer's alone, which saves most of two backward passes; the scalar is then the best for
+    that part of the gradient. Raises ValueError for an unknown control variate, missing parameters, or fewer than
+    two trajectories where the others of a trajectory are averaged.
     """
     weight = f.detach()
-    if control_variate in ("leave_one_out", "both"):
+    if control_variate in ("leave_one_out", "both", "both_signed"):
         weight = weight - others(weight)
     first = f.mean()
-    if control_variate in ("score", "both"):
-        first = first - _best_scalar(f, log_pf, parameters) * _silent(log_pf.mean())
+    if control_variate in ("score", "both", "score_signed", "both_signed"):
+        scalar = best_scalar(f, log_pf, parameters, signed=control_variate.endswith("signed"))
+        first = first - scalar * _silent(log_pf.mean())
     elif control_variate not in ("none", "leave_one_out"):
         raise ValueError(f"no control variate {control_variate!r}; there are {', '.join(CONTROL_VARIATES)}")
     return first + _silent((weight * log_pf).mean())
@@ -61,15 +73,26 @@ def _silent(x):
     return x - x.detach()
 
 
-def _best_scalar(f, log_pf, parameters):
-    """[]: a* from the batch's sums."""
+def best_scalar(f, log_pf, parameters, signed=True):
+    """[]: a, the batch's estimate of the scalar that takes most variance from ∇f − a ∇log P_F; arguments as
+    ``surrogate``."""
+    inner, square = products(f, log_pf, parameters, signed)
+    return inner / (EPS + square)
+
+
+def products(f, log_pf, parameters, signed=True):
+    """[], []: estimates of N E⟨∇f, ∇log P_F⟩ and of N E‖∇log P_F‖², unbiased for any N."""
     parameters = [p for p in parameters or () if p.requires_grad]
     if not parameters:
         raise ValueError("the score-function control variate needs the policy's parameters")
-    if not f.requires_grad:  # then ∇f = 0, and so is the best scalar
-        return torch.zeros((), dtype=f.dtype, device=f.device)
+    if not f.requires_grad:  # ∇f = 0
+        f = 0 * log_pf
+    sign = torch.ones_like(log_pf.detach())
+    if signed:
+        sign[1::2] = -1
+    # Two calls: one with is_grads_batched is slower.
     of_f, of_score = (
-        torch.autograd.grad(x.sum(), parameters, retain_graph=True, allow_unused=True) for x in (f, log_pf)
+        torch.autograd.grad((sign * x).sum(), parameters, retain_graph=True, materialize_grads=True)
+        for x in (f, log_pf)
     )
-    inner = sum((a * b).sum() for a, b in zip(of_f, of_score) if a is not None and b is not None)
-    return inner / (EPS + sum(b.square().sum() for b in of_score if b is not None))
+    return sum((a * b).sum() for a, b in zip(of_f, of_score)), sum(b.square().sum() for b in of_score)

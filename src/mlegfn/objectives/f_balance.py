@@ -1,0 +1,65 @@
+"""f-trajectory balance: losses whose on-policy gradient is a divergence's, and which hold off-policy too.
+
+With δ(τ) = log P_F(τ) + log Z − log P_B(τ|x) − log R(x), at the true Z the log of P_F/p̄_B, the gradient of every
+f-divergence of P_F from p̄_B is E_{P_F}[h(δ) ∇log P_F]. E_{P_F} ∇log P_F = 0, so a constant may be taken from h, and
+
+    ℓ(δ) = ∫_0^δ (h(u) − h(0)) du        has        E_{P_F} ∇ℓ(δ) = the divergence's gradient
+
+with the gradient *inside*. Where h increases, ℓ is convex, ≥ 0, and 0 at δ = 0 alone: whatever trajectories it is
+averaged over, as long as all can occur, it is least at balance (Fawkes & Hartford 2026, arXiv 2605.15417). With
+φ(u) = e^u − 1 − u:
+
+    reverse KL  D(P_F‖p̄_B)                               h = δ                         ℓ = δ²/2
+    forward KL  D(p̄_B‖P_F)                               h = −e^{−δ}                   ℓ = φ(−δ)
+    Tsallis-α   (∫ P_F^α p̄_B^{1−α} − 1) / (α−1)          h = α e^{(α−1)δ} / (α−1)      ℓ = α φ((α−1)δ) / (α−1)²
+
+h' = α e^{(α−1)δ} > 0 for α > 0 only, to either side of 1. For α < 0, x^α is convex and 1/(α−1) negative: Tsallis-α as
+written is ≤ 0 and *largest* at the target, so there is no loss. α → 1 is reverse KL. Reverse KL is half of trajectory
+balance. At the log Z that is best for the batch, E ℓ' = 0, forward KL's and Tsallis' gradients are along those of
+``divergences`` with the control variate ``combined``, which therefore holds off-policy as well.
+"""
+
+import math
+
+from mlegfn.objectives._check import finite, shapes
+
+__all__ = ["f_trajectory_balance"]
+
+DIVERGENCES = ("forward_kl", "reverse_kl", "tsallis")
+
+
+def f_trajectory_balance(log_pf, log_pb, log_reward, log_z, divergence="forward_kl", alpha=0.5, bound=10.0):
+    """[N], [N], [N], [] → [N]: ℓ(δ), of trajectories from any policy that can take all of them.
+
+    alpha: > 0, not 1; only for ``tsallis``. bound: nats; where the exponent, −δ or (α−1)δ, is beyond it, ℓ goes on
+    as its tangent there, so that nothing overflows and one trajectory's gradient is at most of e^bound. That
+    changes the loss (and the on-policy gradient) there, not its zero nor its convexity; ∞ leaves ℓ as it is.
+    Reverse KL has no exponent. Raises ValueError for shapes that do not match, values that are not finite, an
+    unknown divergence, an α that gives no loss, a bound that is not > 0.
+    """
+    shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"), log_z=(log_z, ""))
+    finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward, log_z=log_z)
+    if divergence not in DIVERGENCES:
+        raise ValueError(f"no divergence {divergence!r}; there are {', '.join(DIVERGENCES)}")
+    if not bound > 0:
+        raise ValueError(f"bound must be > 0 nats, got {bound}")
+    delta = log_z + log_pf - log_pb - log_reward
+    if divergence == "reverse_kl":
+        return delta.square() / 2
+    if divergence == "forward_kl":
+        return _excess(-delta, bound)
+    if alpha == 1:
+        raise ValueError("alpha = 1 is the KL divergence: use reverse_kl or forward_kl")
+    if not alpha > 0:
+        raise ValueError(
+            f"Tsallis-α gives a loss for α > 0, got {alpha}: with α ≤ 0 nothing is least at balance"
+        )
+    return alpha / (alpha - 1) ** 2 * _excess((alpha - 1) * delta, bound)
+
+
+def _excess(u, bound):
+    """φ(u) = e^u − 1 − u up to u = bound, its tangent beyond."""
+    if bound == math.inf:
+        return u.expm1() - u
+    inside = u.clamp(max=bound)
+    return inside.expm1() - u + math.exp(bound) * (u - bound).relu()
