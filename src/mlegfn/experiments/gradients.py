@@ -28,7 +28,7 @@ def experiment(name, settings, training):
     if settings.trained_steps:
         few = training.model_copy(update={"steps": settings.trained_steps})
         train(model, "trajectory_balance", few, "gradients", name, seed=seed, description=f"{name}: a policy")
-    parameters = [p for p in model.policy.parameters()]
+    parameters = list(model.policy.parameters())
     scales = _scales(model, training.alpha, generator(seed, "gradients", name, "scale"))
     rows = []
     for batch in settings.batches:

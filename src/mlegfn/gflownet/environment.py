@@ -23,7 +23,7 @@ class Listed:
         self.actions, self.depth = target.actions, target.depth
         self.inputs = inputs(self.graph.states)
         self.impossible = ~self.graph.allowed
-        self.children = self.graph.children
+        self.children = self.graph.children.flatten()
         self.reward = self.graph.log_reward.to(self.inputs.dtype)
         self.backward = _uniform((self.graph.parents >= 0).sum(1), self.inputs.dtype)
         # Whether a trajectory may stop before it has to.
@@ -34,14 +34,14 @@ class Listed:
 
     def observe(self, positions):
         """What the network reads there, [N, ...]."""
-        return self.inputs[positions]
+        return self.inputs.index_select(0, positions)
 
     def forbidden(self, positions):
         """bool [N, A]: which actions there are not."""
-        return self.impossible[positions]
+        return self.impossible.index_select(0, positions)
 
     def step(self, positions, action):
-        return self.children[positions, action]
+        return self.children.index_select(0, positions * (self.actions - 1) + action)
 
     def undoable(self, positions):
         """bool [N, A−1]: by which actions a parent leads there."""
@@ -55,7 +55,7 @@ class Listed:
 
     def log_pb(self, positions):
         """[N]: log P_B of each of the parents, uniform; 0 at s_0. In the dtype of the network's inputs."""
-        return self.backward[positions]
+        return self.backward.index_select(0, positions)
 
     def log_reward(self, positions):
         """[N], nats, in the same dtype."""

@@ -115,4 +115,4 @@ class GFlowNet(Model):
     def _outputs(self, positions, table):
         if table is None:
             return self.policy(self.environment.observe(positions))
-        return tuple(values[positions] for values in table)
+        return tuple(values.index_select(0, positions) for values in table)

@@ -1,6 +1,5 @@
 """The perceptron that is the forward policy of every task without a structure of its own."""
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,6 +27,6 @@ class MLPPolicy(nn.Module):
     def forward(self, inputs):
         *inner, last = self.layers
         for layer in inner:
-            inputs = F.leaky_relu(torch.addmm(layer.bias, inputs, layer.weight.T))
-        out = torch.addmm(last.bias, inputs, last.weight.T)
+            inputs = F.leaky_relu(F.linear(inputs, layer.weight, layer.bias), inplace=True)
+        out = F.linear(inputs, last.weight, last.bias)
         return out[:, :-1], out[:, -1]

@@ -54,39 +54,39 @@ def rollout(policy, environment, count, rng, exploration=0.0, table=None):
     :param table: float32 [K, A], logits of all listed states, if they are known already
     """
     last = environment.actions - 1
-    uniform = torch.rand(environment.depth, count, generator=rng)
+    uniform = torch.rand(environment.depth, count, 1, generator=rng)
     if table is not None:
         table = _cumulative(table, environment.impossible, exploration)
     at, live = environment.initial(count), torch.arange(count)
-    objects, lengths = at.clone(), torch.full((count,), environment.depth)
     steps = []
     for time in range(environment.depth):
         if table is not None:
-            sums = table[at]
+            sums = table.index_select(0, at)
         else:
             logits, _ = policy(environment.observe(at))
             sums = _cumulative(logits, environment.forbidden(at), exploration)
-        draw = uniform[time, : len(live), None] * sums[:, -1:]
-        action = (sums <= draw).sum(1)
-        if environment.early and (stop := action == last).any():
-            objects[live[stop]], lengths[live[stop]] = at[stop], time + 1
-            child, go = at.clone(), ~stop
-            moved = environment.step(at[go], action[go])
-            child[go] = moved
-            steps.append((at, child, action, live))
-            at, live = moved, live[go]
-            if not len(live):
-                break
-        else:
-            child = environment.step(at, action)
-            steps.append((at, child, action, live))
-            at = child
+        action = (sums <= uniform[time, : len(live)] * sums[:, -1:]).sum(1)
+        steps.append((at, action, live))
+        if environment.early:
+            go = (action != last).nonzero()[:, 0]
+            if len(go) < len(live):
+                at, action, live = (values.index_select(0, go) for values in (at, action, live))
+                if not len(live):
+                    break
+        at = environment.step(at, action)
+    positions, actions, owner = (torch.cat(parts) for parts in zip(*steps))
+    time = torch.arange(len(steps)).repeat_interleave(torch.tensor([len(step[2]) for step in steps]))
+    objects = environment.initial(count)
     objects[live] = at
-    positions, children, actions, owner = (torch.cat(parts) for parts in zip(*steps))
-    time = torch.arange(len(steps)).repeat_interleave(torch.tensor([len(step[3]) for step in steps]))
-    log_pb = environment.log_pb(children)
     if environment.early:
-        log_pb = log_pb.masked_fill(actions == last, 0.0)
+        stopped = actions == last
+        objects[owner[stopped]] = positions[stopped]
+        go = (~stopped).nonzero()[:, 0]
+        children = positions.index_copy(0, go, environment.step(positions[go], actions[go]))
+        log_pb = environment.log_pb(children).masked_fill(stopped, 0.0)
+    else:
+        children = environment.step(positions, actions)
+        log_pb = environment.log_pb(children)
     return Trajectories(
         positions,
         children,
@@ -94,7 +94,7 @@ def rollout(policy, environment, count, rng, exploration=0.0, table=None):
         owner,
         time,
         objects,
-        lengths,
+        torch.bincount(owner, minlength=count),
         log_pb,
         environment.log_reward(objects),
         exploration == 0,
