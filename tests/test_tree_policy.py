@@ -146,6 +146,8 @@ def test_unused_slots_have_no_influence():
     """At s_0 no clade is there, so that their kind gets no gradient and any value of it gives the same."""
     target, policy = policy_of(6)
     first, later = target.initial(1), state(target, [(1, 2)])
+    inputs = policy.inputs(first)[0]
+    assert not inputs[:, 6:].any() and not inputs[6:11].any()
     before = [torch.cat([x.flatten() for x in read(policy, s)]) for s in (first, later)]
     (gradient,) = torch.autograd.grad(before[0].sum(), policy.kinds)
     assert not gradient[-1].any() and gradient[:-1].any(1).all()
