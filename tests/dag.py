@@ -47,11 +47,12 @@ def exact(dag, name, alpha=None):
     """The enumerated gradient of the divergence itself."""
     log_pf, log_target = dag.log_pf, dag.log_target
     ratio = log_pf - log_target
+    sign = 1 if alpha is None or alpha > 0 else -1
     values = {
         "reverse_kl": lambda: (log_pf.exp() * ratio).sum(),
         "forward_kl": lambda: -(log_target.exp() * ratio).sum(),
-        "renyi": lambda: (log_pf.exp() * ((alpha - 1) * ratio).exp()).sum().log() / (alpha - 1),
-        "tsallis": lambda: ((log_pf.exp() * ((alpha - 1) * ratio).exp()).sum() - 1) / (alpha - 1),
+        "renyi": lambda: (log_pf.exp() * ((alpha - 1) * ratio).exp()).sum().log() * sign / (alpha - 1),
+        "tsallis": lambda: ((log_pf.exp() * ((alpha - 1) * ratio).exp()).sum() - 1) * sign / (alpha - 1),
     }
     return dag.gradient(values[name]())
 

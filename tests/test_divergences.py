@@ -9,6 +9,7 @@ from dag import Dag, draw, every, exact, expected
 from mlegfn.objectives.balance import trajectory_balance
 from mlegfn.objectives.control_variates import CONTROL_VARIATES, best_scalar, products
 from mlegfn.objectives.divergences import forward_kl, renyi, reverse_kl, tsallis
+from mlegfn.randomness import generator
 
 ALPHAS = (-2.0, -0.5, 0.5, 2.0)
 UNBIASED = ("none", "leave_one_out", "combined")
@@ -48,11 +49,31 @@ def test_renyi_s_gradient_is_that_of_the_divergence(dag, alpha):
     torch.testing.assert_close(gradient, exact(dag, "renyi", alpha), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("objective", (renyi, tsallis))
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_every_alpha_descends_to_the_target(dag, alpha, objective):
+    """From sampled gradients, to either side of 0 and of 1: with the wrong sign, the target would be a maximum."""
+    optimizer = torch.optim.Adam(dag.parameters, lr=0.05)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, 400)
+    for step in range(400):
+        rows = torch.multinomial(dag.log_pf.detach().exp(), 64, True, generator=generator(0, "descent", step))
+        optimizer.zero_grad()
+        value = objective(dag.log_pf[rows], dag.log_pb[rows], dag.log_reward[rows], alpha, "combined")
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    assert (dag.log_pf.exp() - dag.log_target.exp()).abs().sum() < 1e-3, "from 1.08"
+
+
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_both_terms_together_are_alpha_times_the_second(dag, alpha):
     """E[∇g + g∇log p_F] = α E[g∇log p_F]: exactly, batch by batch."""
     rows = torch.tensor([0, 2, 2, 5])
-    whole = (alpha - 1) * dag.surrogate_gradient(tsallis, rows, alpha=alpha, control_variate="none")
+    whole = (
+        (alpha - 1)
+        * (1 if alpha > 0 else -1)
+        * dag.surrogate_gradient(tsallis, rows, alpha=alpha, control_variate="none")
+    )
     log_pf = dag.log_pf[rows]
     g = ((alpha - 1) * (log_pf - dag.log_pb[rows] - dag.log_reward[rows])).detach()
     second = dag.gradient(((g - g.max()).exp() * log_pf).mean())
@@ -206,6 +227,7 @@ def test_the_paper_s_scalar_grows_with_the_batch_and_is_biased_and_the_signed_on
     [
         (lambda x: renyi(x, x, x, alpha=1), "use reverse_kl or forward_kl"),
         (lambda x: tsallis(x, x, x, alpha=1.0), "use reverse_kl or forward_kl"),
+        (lambda x: tsallis(x, x, x, alpha=0), "its limit is forward_kl"),
         (lambda x: reverse_kl(x, x[:2], x), "shapes do not match"),
         (lambda x: reverse_kl(x, x, x * -torch.inf), "log_reward"),
         (lambda x: forward_kl(x * torch.nan, x, x), "not finite"),

@@ -15,7 +15,11 @@ from mlegfn.objectives.f_balance import f_trajectory_balance
 from mlegfn.randomness import generator
 
 QUICK = hypothesis_settings(max_examples=100, deadline=None, derandomize=True)
-LOSSES = [("reverse_kl", None), ("forward_kl", None), *(("tsallis", alpha) for alpha in (0.3, 0.5, 1.7, 3.0))]
+LOSSES = [
+    ("reverse_kl", None),
+    ("forward_kl", None),
+    *(("tsallis", alpha) for alpha in (-0.5, 0.3, 0.5, 1.7, 3.0)),
+]
 SURROGATES = {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "tsallis": tsallis}
 
 
@@ -112,7 +116,7 @@ def test_combined_is_f_balance_at_the_batch_s_best_log_z(name, alpha):
 
 
 KINDS = st.sampled_from(["reverse_kl", "forward_kl", "tsallis"])
-ALPHA = st.floats(0.05, 3).filter(lambda alpha: abs(alpha - 1) > 1e-3)
+ALPHA = st.floats(-3, 3).filter(lambda alpha: abs(alpha - 1) > 1e-3 and abs(alpha) > 0.05)
 DELTA = st.floats(-30, 30)
 
 
@@ -140,7 +144,7 @@ def test_the_bound_changes_nothing_before_it_and_leaves_a_tangent(kind, alpha, d
     if exponent <= bound:
         torch.testing.assert_close(slope, free)
     else:
-        factor = 1 if alpha is None else alpha / (alpha - 1) ** 2
+        factor = 1 if alpha is None else abs(alpha) / (alpha - 1) ** 2
         expected = factor * rate * math.expm1(bound)
         torch.testing.assert_close(slope, torch.full_like(slope, expected))
 
@@ -168,8 +172,7 @@ def test_nothing_overflows():
     "call, said",
     [
         (lambda x: f_trajectory_balance(x, x, x, x[0], "tsallis", alpha=1), "use reverse_kl or forward_kl"),
-        (lambda x: f_trajectory_balance(x, x, x, x[0], "tsallis", alpha=0), "α > 0, got 0"),
-        (lambda x: f_trajectory_balance(x, x, x, x[0], "tsallis", alpha=-0.5), "α > 0, got -0.5"),
+        (lambda x: f_trajectory_balance(x, x, x, x[0], "tsallis", alpha=0), "use forward_kl"),
         (lambda x: f_trajectory_balance(x, x, x, x[0], "hellinger"), "no divergence 'hellinger'"),
         (lambda x: f_trajectory_balance(x, x, x, x[0], bound=0), "bound must be > 0"),
         (lambda x: f_trajectory_balance(x, x, x, x), "log_z must be"),

@@ -8,8 +8,12 @@ each gradient is c · E[∇f + f ∇log P_F] with an f that never needs Z (da Si
 
     reverse KL   D(P_F‖p̄_B)                               f = s                  c = 1
     forward KL   D(p̄_B‖P_F)                               E[h ∇log P_F],  h = −e^{−s}
-    Tsallis-α    (∫ P_F^α p̄_B^{1−α} − 1) / (α−1)          f = g = e^{(α−1)s}     c = 1/(α−1)
-    Rényi-α      log ∫ P_F^α p̄_B^{1−α} / (α−1)            f = g                  c = 1/((α−1) E g)
+    Tsallis-α    ±(∫ P_F^α p̄_B^{1−α} − 1) / (α−1)         f = g = e^{(α−1)s}     c = ±1/(α−1)
+    Rényi-α      ±log ∫ P_F^α p̄_B^{1−α} / (α−1)           f = g                  c = ±1/((α−1) E g)
+
+± is the sign of α: for α < 0 the integral is convex and ≥ 1, and 1/(α−1) alone would make the target a maximum. (To
+divide by α, as Cressie & Read do, says the same with another length.) At α = 0 both are zero everywhere; divided by α
+the limit there is forward KL, and at α = 1 it is reverse KL.
 
 Factors that are the same for the whole batch (Z^{α−1}, and ``log_scale``: by default the largest log-weight of the
 batch, which is divided out so that nothing overflows; the paper takes it from an initial batch) change the *length* of
@@ -24,7 +28,7 @@ __all__ = ["forward_kl", "renyi", "reverse_kl", "tsallis"]
 # What every function here takes and gives:
 #   log_pf, log_pb, log_reward [N], nats, τ ~ P_F; control_variate, parameters: as control_variates.surrogate
 #   → [], a scalar surrogate: its .backward() leaves the gradient estimate; its value is not the divergence
-#   ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 1
+#   ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 0 or 1
 
 
 def reverse_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None):
@@ -41,7 +45,7 @@ def forward_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", para
     There is no first term, so ``score`` changes nothing, and ``both`` and ``combined`` are ``leave_one_out``.
     """
     h = -_weights(-_log_ratio(log_pf, log_pb, log_reward).detach(), log_scale)
-    if control_variate in ("leave_one_out", "both", "combined"):
+    if control_variate in ("leave_one_out", "both", "both_signed", "combined"):
         return combined(h, log_pf)
     return surrogate(h, log_pf, control_variate, parameters)
 
@@ -51,26 +55,31 @@ def tsallis(
 ):
     """Tsallis-α divergence of P_F from p̄_B, times Z^{1−α} and a scale."""
     g = _weights(_power(log_pf, log_pb, log_reward, alpha), log_scale)
-    return _alpha(g, log_pf, alpha, control_variate, parameters) / (alpha - 1)
+    return _alpha(g, log_pf, alpha, control_variate, parameters)
 
 
 def renyi(log_pf, log_pb, log_reward, alpha=0.5, control_variate="leave_one_out", parameters=None):
     """Rényi-α divergence of P_F from p̄_B; E[g] by the batch's mean, of which the ratio is biased as 1/N."""
     g = _weights(_power(log_pf, log_pb, log_reward, alpha), None)
-    return _alpha(g, log_pf, alpha, control_variate, parameters) / ((alpha - 1) * g.detach().mean())
+    return _alpha(g, log_pf, alpha, control_variate, parameters) / g.detach().mean()
 
 
 def _alpha(g, log_pf, alpha, control_variate, parameters):
     """∇g = (α−1) g ∇log P_F, so both terms together are α g ∇log P_F."""
+    factor = (1 if alpha > 0 else -1) / (alpha - 1)
     if control_variate == "combined":
-        return combined(alpha * g, log_pf)
-    return surrogate(g, log_pf, control_variate, parameters)
+        return factor * combined(alpha * g, log_pf)
+    return factor * surrogate(g, log_pf, control_variate, parameters)
 
 
 def _power(log_pf, log_pb, log_reward, alpha):
     """[N]: log g = (α−1) s."""
     if alpha == 1:
         raise ValueError("alpha = 1 is the KL divergence: use reverse_kl or forward_kl")
+    if alpha == 0:
+        raise ValueError(
+            "alpha = 0 has no gradient: the divergence is zero everywhere; its limit is forward_kl"
+        )
     return (alpha - 1) * _log_ratio(log_pf, log_pb, log_reward)
 
 

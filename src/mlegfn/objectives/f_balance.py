@@ -11,11 +11,10 @@ averaged over, as long as all can occur, it is least at balance (Fawkes & Hartfo
 
     reverse KL  D(P_F‖p̄_B)                               h = δ                         ℓ = δ²/2
     forward KL  D(p̄_B‖P_F)                               h = −e^{−δ}                   ℓ = φ(−δ)
-    Tsallis-α   (∫ P_F^α p̄_B^{1−α} − 1) / (α−1)          h = α e^{(α−1)δ} / (α−1)      ℓ = α φ((α−1)δ) / (α−1)²
+    Tsallis-α   ±(∫ P_F^α p̄_B^{1−α} − 1) / (α−1)         h = |α| e^{(α−1)δ} / (α−1)    ℓ = |α| φ((α−1)δ) / (α−1)²
 
-h' = α e^{(α−1)δ} > 0 for α > 0 only, to either side of 1. For α < 0, x^α is convex and 1/(α−1) negative: Tsallis-α as
-written is ≤ 0 and *largest* at the target, so there is no loss. α → 1 is reverse KL. Reverse KL is half of trajectory
-balance. At the log Z that is best for the batch, E ℓ' = 0, forward KL's and Tsallis' gradients are along those of
+± is the sign of α, as in ``divergences``; with it h' = |α| e^{(α−1)δ} > 0 on either side of 0 and of 1. α → 1 is
+reverse KL, and α → 0 divided by |α| forward KL. Reverse KL is half of trajectory balance. At the log Z that is best for the batch, E ℓ' = 0, forward KL's and Tsallis' gradients are along those of
 ``divergences`` with the control variate ``combined``, which therefore holds off-policy as well.
 """
 
@@ -31,11 +30,11 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "tsallis")
 def f_trajectory_balance(log_pf, log_pb, log_reward, log_z, divergence="forward_kl", alpha=0.5, bound=10.0):
     """[N], [N], [N], [] → [N]: ℓ(δ), of trajectories from any policy that can take all of them.
 
-    alpha: > 0, not 1; only for ``tsallis``. bound: nats; where the exponent, −δ or (α−1)δ, is beyond it, ℓ goes on
+    alpha: neither 0 nor 1; only for ``tsallis``. bound: nats; where the exponent, −δ or (α−1)δ, is beyond it, ℓ goes on
     as its tangent there, so that nothing overflows and one trajectory's gradient is at most of e^bound. That
     changes the loss (and the on-policy gradient) there, not its zero nor its convexity; ∞ leaves ℓ as it is.
     Reverse KL has no exponent. Raises ValueError for shapes that do not match, values that are not finite, an
-    unknown divergence, an α that gives no loss, a bound that is not > 0.
+    unknown divergence, α = 0 or 1, a bound that is not > 0.
     """
     shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"), log_z=(log_z, ""))
     finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward, log_z=log_z)
@@ -50,11 +49,9 @@ def f_trajectory_balance(log_pf, log_pb, log_reward, log_z, divergence="forward_
         return _excess(-delta, bound)
     if alpha == 1:
         raise ValueError("alpha = 1 is the KL divergence: use reverse_kl or forward_kl")
-    if not alpha > 0:
-        raise ValueError(
-            f"Tsallis-α gives a loss for α > 0, got {alpha}: with α ≤ 0 nothing is least at balance"
-        )
-    return alpha / (alpha - 1) ** 2 * _excess((alpha - 1) * delta, bound)
+    if alpha == 0:
+        raise ValueError("alpha = 0 gives no loss: the divergence is zero everywhere; use forward_kl")
+    return abs(alpha) / (alpha - 1) ** 2 * _excess((alpha - 1) * delta, bound)
 
 
 def _excess(u, bound):
