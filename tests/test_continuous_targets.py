@@ -378,9 +378,11 @@ def test_the_floor_falls_as_1_over_n():
         assert floor == pytest.approx(8 / (8 * count), abs=4 * error) and error < 0.05 * floor
 
 
-def test_samples_beyond_the_box_are_a_bin_of_their_own():
+@pytest.mark.parametrize("second", [-4.9, 4.9, 50.0])
+def test_samples_beyond_the_box_are_a_bin_of_their_own(second):
+    """±4.9 is one box further: bins counted on and on would end in the middle of the next row, the posterior's bulk."""
     target = TARGETS["banana"]
-    x = torch.full((100, 2), 50.0, dtype=torch.float64)
+    x = torch.tensor([[0.8, second]], dtype=torch.float64).expand(100, 2)
     assert of_samples(x, target) == pytest.approx(math.log(2), abs=1e-5)  # of the target 1e-8 is there
 
 

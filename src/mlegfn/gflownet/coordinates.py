@@ -15,7 +15,8 @@ class CoordinatePolicy(nn.Module):
 
     One MLP, 2 × ``hidden``, LeakyReLU, reads which coordinate is next (one of D) and those there are, in
     units of ``spread``, 0 for those to come. It gives log w, m, log s, and log F(s)/Z. At first the means lie
-    evenly on ±``spread``, as wide as they are apart, so that what is within is reached.
+    evenly on ±``spread``, as wide as they are apart: what is within is reached, and what is not is for most
+    objectives lost, since they only see what the policy draws.
     """
 
     def __init__(

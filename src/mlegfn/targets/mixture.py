@@ -11,9 +11,7 @@ from mlegfn.targets._points import as_points
 
 __all__ = ["GaussianMixture"]
 
-BEYOND = (
-    6.0  # standard deviations from the outermost centres to the box: 2e-9 of a coordinate's mass is beyond
-)
+BEYOND = 6.0  # standard deviations from the outermost centres to the box, 1e-9 of whose mass is beyond a side
 
 
 class GaussianMixture:
@@ -22,8 +20,8 @@ class GaussianMixture:
         R(x) = Σ_k N(x; c_k, v I),    Z = K
 
     One trajectory leads to each x: P_B is 1. A target over points has ``dimensions`` D, ``log_reward``,
-    ``log_z``, ``log_prob`` and ``box``; centres, spacing and variance are those of Zhang & Chen 2022 (arXiv
-    2111.15141), nine standard deviations from one mode to the next.
+    ``log_z``, ``log_prob`` and ``box``; the spacing and variance are those of GFNOrg/gfn-diffusion's
+    ``nine_gmm.py``: nine standard deviations from one mode to the next.
     """
 
     def __init__(self, dimensions=2, side=3, spacing=5.0, variance=0.3):  # assumed: spacing and variance
