@@ -36,13 +36,13 @@ def settings(tasks=TASKS, seeds=(0, 1, 2), objectives=ALL, gradients=("sets", "s
 
 
 def write(
-    root, chosen, name="divergences", final=None, speed=None, spread=0.001, error=0.0, traces=None, cells=24
+    root, chosen, name="divergences", final=None, speed=None, spread=0.01, error=0.0, traces=None, cells=24
 ):
     """Write the files of ``chosen`` settings.
 
     :param final: {(task, objective): the exact metric after training}; 0.1 for the others
     :param speed: {(task, objective): how fast the metric falls}; 5 for the others
-    :param spread: from seed to seed, the same for all objectives but for a hundredth of it
+    :param spread: from seed to seed, relative, the same for all objectives but for a hundredth of it
     :param error: the standard error of the "exact" metric
     :param traces: {(objective, control variate): the trace at batch 1, relative to none's}; 1 for the others
     """
@@ -60,9 +60,9 @@ def write(
         common = {seed: spread * rng.normal() for seed in own.seeds}
         for objective in own.objectives:
             for seed in own.seeds:
-                last = final.get((task, objective), 0.1) + common[seed] + spread * 0.01 * rng.normal()
+                last = final.get((task, objective), 0.1) * np.exp(common[seed] + 0.01 * spread * rng.normal())
                 steps = list(range(0, 1001, 50))
-                fall = speed.get((task, objective), 5.0) + 100 * common[seed]
+                fall = speed.get((task, objective), 5.0) * np.exp(common[seed])
                 curve = [last + (1.5 - last) * float(np.exp(-fall * step / 1000)) for step in steps]
                 value["runs"].append(
                     {

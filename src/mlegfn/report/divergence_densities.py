@@ -62,7 +62,7 @@ def grid_caption(metrics, task):
         f"**Densities of the {task}** (scale `{metrics.name}`, seed {metrics.settings.tasks[task].seeds[0]}): the "
         f"target{samples}, then the policy of each objective, on equal axes and colours; below each its exact "
         f"{value['metric']} to the target, nats, against a floor of {value['floor']['value']:.3g} from "
-        f"{value['floor']['samples']:,} samples. {value['about']}"
+        f"{value['floor']['samples']:,} samples. Target: {value['about'].rstrip('.')}."
     )
 
 
@@ -74,11 +74,12 @@ def alpha(contents, densities):
     """
     box = contents["box"]
     box = [box, box] if np.ndim(box) == 1 else box
-    panels, rows = [("target", densities["target", None], "")], numbers(contents)
-    for row in rows:
-        text = f"JSD {row['jsd']:.3g}\n{row['modes']:.3g} modes\n{row['mass_inside']:.0%} inside"
+    panels = [("target", densities["target", None], "")]
+    for row in numbers(contents):
+        text = f"JSD {row['jsd']:.3g}\n{row['modes']:.3g} modes\n{100 * row['mass_inside']:.0f} % inside"
         panels.append((row["title"], densities[row["key"]], text))
-    return _panels(panels, box, min(len(panels), 7), lines=3)
+    rows = -(-len(panels) // 7)
+    return _panels(panels, box, -(-len(panels) // rows), lines=3)
 
 
 def numbers(contents):
@@ -120,7 +121,7 @@ def alpha_caption(metrics):
     )
     return (
         f"**From mass covering to mode seeking** (scale `{metrics.name}`): what α does to a policy that cannot fit its "
-        f"target. {contents['about']} By α from low to high, with forward KL, the limit α → 0, and reverse KL, the limit "
+        f"target. {contents['about'].rstrip('.')}. By α from low to high, with forward KL, the limit α → 0, and reverse KL, the limit "
         f"α → 1, in their places; densities of the first seed, numbers as means over {seeds} seed{'s' * (seeds > 1)}. "
         "Modes: centres at which the policy has a tenth of the target's density or more; inside: the policy's mass near "
         "centres.\n\n| objective | JSD, nats | modes | mass inside |\n|:--|--:|--:|--:|\n" + lines

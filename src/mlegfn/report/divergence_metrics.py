@@ -105,7 +105,7 @@ class Metrics:
             return np.array([_area(**run["curve"]) for run in self.runs(task, objective)])
         return np.array([run["final"]["exact"] for run in self.runs(task, objective)])
 
-    def difference(self, task, objective, reference, measure="final"):
+    def difference(self, task, objective, reference, measure="final", level=statistics.LEVEL):
         """The interval of ``objective`` − ``reference``, paired by seed; there must be two seeds or more.
 
         Where the "exact" metric is an estimate, its error is the same points' for every seed, so that no mean over
@@ -113,12 +113,15 @@ class Metrics:
         too, which makes the interval conservative.
         """
         own, other = (self.values(task, name, measure) for name in (objective, reference))
-        mean, low, high = statistics.student(own - other)
         errors = [
             max(run["final"]["exact_error"] for run in self.runs(task, name))
             for name in (objective, reference)
         ]
-        half = float(np.hypot(high - mean, normal(0.0, float(np.hypot(*errors))).high))
+        halves = [
+            statistics.half_width(own - other, level),
+            normal(0.0, float(np.hypot(*errors)), level).high,
+        ]
+        mean, half = float((own - other).mean()), float(np.hypot(*halves))
         return Interval(mean, mean - half, mean + half, len(own))
 
     def best(self, task):

@@ -17,13 +17,15 @@ def page(metrics, captions):
     parts = [
         f"Measured at the scale `{metrics.name}`: {_size(metrics)}. [All numbers](../tables/divergences.md); "
         "[verdicts on the paper's claims](../report/divergences.md).",
-        text_table(table(metrics), left=("objective", "learns log Z", "learns flows", "off-policy")),
+        text_table(
+            table(metrics), left=("objective", "learns log Z", "learns flows", "off-policy", "evaluates")
+        ),
         "Per task: the exact metric after training over that of the best objective (mean over seeds), so 1 is the best; "
         "†: cannot be told apart from it, for the 95 % interval of the difference, paired by seed, reaches 0. "
         "“As good as the best”: on how many of the tasks that an objective was trained on. The order is by that share, then by the geometric mean of the "
         "ratios. “Floor”: the metric that Monte-Carlo samples of the target itself would show, over the best exact one: "
         "above 1, so many samples could not tell the best policy from the target. Off-policy: valid for trajectories of "
-        "any policy. Cost: networks are evaluated at every state of a trajectory once to draw it, and once with a gradient.",
+        "any policy. Evaluates: where a step needs the network, once to draw a trajectory and once with its gradient.",
         *(f"![{name}](../figures/divergences-{name}.png)\n\n{text}" for name, text in captions.items()),
     ]
     return "\n\n".join(parts) + "\n"
@@ -46,7 +48,7 @@ def table(metrics):
             "learns log Z": "yes" if about.log_z else "no",
             "learns flows": FLOWS[about.flows],
             "off-policy": "no" if about.on_policy else "yes",
-            "states evaluated": "and all their parents" if about.flows == "edge" else "a trajectory's",
+            "evaluates": "states and their parents" if about.flows == "edge" else "states",
             "as good as the best": f"{len(near)} of {len(judged)}" if judged else "one seed: not judged",
         }
         for task, value in metrics.tasks.items():

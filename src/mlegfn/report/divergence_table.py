@@ -1,9 +1,9 @@
-"""The table of objectives on every task, beside the metric's floor and what the paper printed."""
+"""The tables: objectives on every task, beside the metric's floor and what the paper printed; the gradients' covariance."""
 
 import numpy as np
 import pandas
 
-from mlegfn.report.divergence_metrics import OBJECTIVES
+from mlegfn.report.divergence_metrics import OBJECTIVES, VARIATES
 
 FOUR = ("reverse_kl", "forward_kl", "renyi", "tsallis")
 # Table 1 of the paper, L1 or JSD as it measures them, as far as a secondary note on the paper lists it.
@@ -119,4 +119,51 @@ def caption(metrics):
         "it; blank where n samples say nothing. “Floor”: what the target itself shows from n samples. “The paper”: "
         "Table 1 of arXiv 2410.09355 as far as a secondary note lists it; settings that it does not give are ours. "
         f"{about}."
+    )
+
+
+GRADIENTS = (
+    *("task", "objective", "alpha", "control_variate", "batch"),
+    *("trace", "trace_standard_error", "trace_over_none", "mean_square"),
+)
+
+
+def gradients(metrics):
+    """Task × objective × control variate × batch size: one row each, full precision."""
+    rows = []
+    for value in metrics.gradients.values():
+        none = {
+            (row["objective"], row["batch"]): row["trace"]
+            for row in value["rows"]
+            if row["control_variate"] == "none"
+        }
+        for row in value["rows"]:
+            ratio = row["trace"] / none.get((row["objective"], row["batch"]), np.nan)
+            rows.append({**row, "task": value["title"], "trace_over_none": ratio})
+    return pandas.DataFrame(rows, columns=GRADIENTS)
+
+
+def gradients_markdown(metrics):
+    """A row a control variate, a column a batch size: the trace over that without a control variate."""
+    frame = gradients(metrics)
+    if frame.empty:
+        return f"**Covariance of the gradients**: not measured at the scale `{metrics.name}`."
+    rows = []
+    for (task, objective, variate), part in frame.groupby(
+        ["task", "objective", "control_variate"], sort=False
+    ):
+        last = part.loc[part["batch"].idxmax()]
+        traces = {
+            f"N = {row.batch}": significant(row.trace_over_none)
+            for row in part.sort_values("batch").itertuples()
+        }
+        about = {"task": task, "objective": OBJECTIVES[objective].title, "control variate": VARIATES[variate]}
+        about |= traces | {"trace": significant(last["trace"]), "‖mean‖²": significant(last["mean_square"])}
+        rows.append(about)
+    return (
+        f"**Covariance of the gradients** (scale `{metrics.name}`): the trace over that without a control variate, by "
+        "batch size N; then, at the largest N, the trace itself and the squared length of the mean gradient, which an "
+        "unbiased control variate leaves as it is, up to the noise of the estimate (it may come out negative). What "
+        "shrinks the mean with the covariance gains nothing.\n\n"
+        + text_table(pandas.DataFrame(rows).fillna(""), left=("task", "objective", "control variate"))
     )

@@ -29,6 +29,10 @@ def make(name, settings, claims, root="results"):
     return {
         "tables": {
             "divergences.csv": frame.to_csv(index=False, lineterminator="\n"),
+            "divergences-gradients.csv": divergence_table.gradients(metrics).to_csv(
+                index=False, lineterminator="\n"
+            ),
+            "divergences-gradients.md": divergence_table.gradients_markdown(metrics) + "\n",
             "divergences.md": f"{divergence_table.caption(metrics)}\n\n{divergence_table.markdown(frame)}\n",
         },
         "figures": figures,

@@ -41,6 +41,7 @@ def curves(metrics):
 
     rows = -(-len(metrics.tasks) // COLUMNS)
     figure = Figure(figsize=(style.WIDTH, PANEL * rows + 0.75), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08)  # inches
     grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes, (task, value) in zip(grid, metrics.tasks.items()):
         for name in metrics.settings.tasks[task].objectives:
@@ -51,7 +52,7 @@ def curves(metrics):
         axes.set_title(value["title"])
         axes.xaxis.set_major_formatter(lambda x, _: _short(x))
         axes.locator_params(axis="x", nbins=4)
-        axes.minorticks_off()
+        _decades(axes)
     for axes in grid[len(metrics.tasks) :]:
         axes.set_axis_off()
     for axes in grid[max(0, len(metrics.tasks) - COLUMNS) : len(metrics.tasks)]:
@@ -64,9 +65,9 @@ def curves(metrics):
         for name in names
     ]
     lines.append(
-        Line2D([], [], color=style.INK, linestyle=":", linewidth=0.9, label="floor of a Monte-Carlo estimate")
+        Line2D([], [], color=style.INK, linestyle=":", linewidth=0.9, label="floor of a sampled metric")
     )
-    figure.legend(handles=lines, loc="outside lower center", ncols=5, handlelength=3)
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, handlelength=3)
     return figure
 
 
@@ -85,6 +86,17 @@ def _short(x):
         if x >= size:
             return f"{x / size:.3g}{letter}"
     return f"{x:.0f}"
+
+
+def _decades(axes):
+    """Labels at 1, 2 and 5 of each decade where there are few, else at the decades."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    several = np.log10(high / low) > 1.7
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if several else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:.6g}" if y >= 1e-3 else f"{y:.0e}".replace("e-0", "e−"))
 
 
 def curves_caption(metrics):
@@ -116,25 +128,17 @@ def variance(metrics):
     for line, value in zip(grid, tasks.values()):
         for axes, name in zip(line, names):
             rows = [row for row in value["rows"] if row["objective"] == name]
+            axes.set(xscale="log", yscale="log")
             for variate in variates:
                 _line(axes, [row for row in rows if row["control_variate"] == variate], variate)
             _guide(axes, rows)
-            _log(axes, sorted({row["batch"] for row in rows}))
+            _ticks(axes, sorted({row["batch"] for row in rows}))
             if value is next(iter(tasks.values())):
                 axes.set_title(OBJECTIVES[name].title)
         line[0].set_ylabel(f"{value['title']}: trace")
-    figure.supxlabel("batch, trajectories", fontsize=7.5)
-    lines = [
-        Line2D(
-            [],
-            [],
-            color=MARKS[each][0],
-            marker=MARKS[each][1],
-            linestyle=MARKS[each][2],
-            label=VARIATES[each],
-        )
-        for each in variates
-    ]
+    for axes in grid[-1]:
+        axes.set_xlabel("batch, trajectories")
+    lines = [Line2D([], [], label=VARIATES[each], **_looks(each)) for each in variates]
     lines.append(Line2D([], [], color=style.GREY, linestyle=":", label="∝ 1/batch"))
     figure.legend(handles=lines, loc="outside lower center", ncols=4, handlelength=3)
     return figure
@@ -142,34 +146,33 @@ def variance(metrics):
 
 def _line(axes, rows, variate):
     rows = sorted(rows, key=lambda row: row["batch"])
-    colour, marker, line = MARKS[variate]
     half = [normal(0.0, row["trace_standard_error"]).high for row in rows]
-    axes.errorbar(
-        *([row["batch"] for row in rows], [row["trace"] for row in rows], half),
-        **{
-            "color": colour,
-            "marker": marker,
-            "linestyle": line,
-            "markersize": 3,
-            "linewidth": 1,
-            "elinewidth": 0.7,
-        },
-    )
+    batches, traces = [row["batch"] for row in rows], [row["trace"] for row in rows]
+    axes.errorbar(batches, traces, half, elinewidth=0.7, **_looks(variate))
+
+
+def _looks(variate):
+    """Hollow marks that shrink from one to the next, so that what lies on top of another hides nothing."""
+    colour, marker, line = MARKS[variate]
+    return {
+        **{"color": colour, "marker": marker, "linestyle": line, "linewidth": 1, "markerfacecolor": "none"},
+        **{"markersize": 6 - 0.6 * list(MARKS).index(variate), "markeredgewidth": 0.8},
+    }
 
 
 def _guide(axes, rows):
-    """1/N through the largest trace of the smallest batch."""
+    """1/N, above all lines."""
     if rows:
         batches = np.array(sorted({row["batch"] for row in rows}), dtype=float)
-        first = max(row["trace"] for row in rows if row["batch"] == batches[0])
+        first = 2 * max(row["trace"] * row["batch"] for row in rows) / batches[0]
         axes.plot(
             batches, first * batches[0] / batches, color=style.GREY, linestyle=":", linewidth=1, zorder=1
         )
 
 
-def _log(axes, batches):
-    axes.set(xscale="log", yscale="log")
+def _ticks(axes, batches):
     axes.minorticks_off()
+    _decades(axes)
     shown = batches if len(batches) <= 4 else batches[:: -(-len(batches) // 4)]
     axes.set_xticks(shown, [str(batch) for batch in shown])
 

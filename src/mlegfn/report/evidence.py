@@ -188,11 +188,11 @@ def _over_seeds(values, standard_error):
     return normal(values[0], standard_error)
 
 
-def normal(estimate, standard_error):
+def normal(estimate, standard_error, level=statistics.LEVEL):
     """A normal interval of one estimate that has a standard error."""
     from scipy.special import ndtri  # the normal quantile
 
-    half = float(ndtri((1 + statistics.LEVEL) / 2)) * standard_error
+    half = float(ndtri((1 + level) / 2)) * standard_error
     return Interval(float(estimate), float(estimate) - half, float(estimate) + half, 1)
 
 
