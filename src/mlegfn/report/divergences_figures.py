@@ -171,6 +171,8 @@ def _guide(axes, rows):
 
 
 def _ticks(axes, batches):
+    if batches:  # matplotlib finds no limits for one point on a log axis
+        axes.set_xlim(batches[0] / 1.4, batches[-1] * 1.4)
     axes.minorticks_off()
     _decades(axes)
     shown = batches if len(batches) <= 4 else batches[:: -(-len(batches) // 4)]
