@@ -112,7 +112,7 @@ def test_what_cannot_be_decided_is_not_tested(tmp_path):
     assert rows["divergences-sets"]["verdict"] == NOT  # whatever the missing one would show
 
 
-@pytest.mark.parametrize("at_least, expected", [(2, REPRODUCED), (3, UNTESTED), (4, NOT)])
+@pytest.mark.parametrize("at_least, expected", [(1, REPRODUCED), (2, REPRODUCED), (3, UNTESTED), (4, NOT)])
 def test_at_least_counts_those_that_are_missing(tmp_path, at_least, expected):
     """Of four, two hold, one fails and one is missing: two are enough, three are open, four are lost."""
     objectives = ["trajectory_balance", "reverse_kl", "forward_kl", "tsallis"]
@@ -122,6 +122,7 @@ def test_at_least_counts_those_that_are_missing(tmp_path, at_least, expected):
     claim = claim._replace(test=claim.test.model_copy(update={"at_least": at_least}))
     (row,) = verdict.decide(metrics, [claim])["claims"]
     assert row["verdict"] == expected
+    assert len(row["parts"]) == {1: 1, 2: 2, 3: 2, 4: 3}[at_least]  # no more than are asked for
 
 
 def test_pairs_that_are_equal_seem_apart_as_often_as_they_may(tmp_path):
@@ -142,6 +143,14 @@ def test_pairs_that_are_equal_seem_apart_as_often_as_they_may(tmp_path):
             for pair in combinations(names, 2)
         )
     assert together < 10 <= each
+
+
+def test_the_area_is_the_mean_over_training(tmp_path):
+    metrics = measured(tmp_path, tasks=["sets"], gradients=())
+    for run in metrics.runs("sets", "renyi"):
+        run["curve"] = {"step": [0, 10, 100], "value": [1.0, 0.5, 0.5]}
+    assert metrics.values("sets", "renyi", "area") == pytest.approx([0.525] * 3)
+    assert metrics.values("sets", "renyi") == pytest.approx([0.1] * 3, rel=0.05)  # five times the spread
 
 
 def test_the_table_has_the_floor_in_every_row_and_bold_only_what_is_apart(tmp_path):
