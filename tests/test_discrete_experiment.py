@@ -104,7 +104,7 @@ def metrics_files(
 
 
 def mine():
-    return claims.load(REPOSITORY / "claims.yaml", discrete=True)
+    return claims.load(REPOSITORY / "claims.yaml", report="discrete")
 
 
 def decided(folder, **how):

@@ -1,18 +1,30 @@
-"""README says what the committed results say."""
+"""README and docs say what the committed results say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from mlegfn.report.readme import tables, updated
+from mlegfn.report.readme import OBJECTIVES, documents, objectives, tables, updated
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_tables_are_the_computed_ones():
-    assert updated(README, **tables(ROOT)) == README, "run: .venv/bin/python -m mlegfn.report.readme"
+def test_what_is_computed_is_the_computed():
+    for path, parts in documents(ROOT).items():
+        text = (ROOT / path).read_text()
+        assert updated(text, **parts) == text, f"{path}: run .venv/bin/python -m mlegfn.report.readme"
+
+
+def test_the_ranking_of_objectives_comes_from_its_file(tmp_path):
+    assert "no results here" in objectives(tmp_path)
+    file = tmp_path / OBJECTIVES
+    file.parent.mkdir(parents=True)
+    file.write_text("Ranked.\n\n![curves](../figures/a.png)\n")
+    assert objectives(tmp_path) == "Ranked.\n\n![curves](../results/divergences/figures/a.png)"
+    page = (ROOT / "docs/objectives.md").read_text()
+    assert "Ranked." in updated(page, objectives=objectives(tmp_path)) != page
 
 
 def test_a_changed_verdict_would_be_seen():

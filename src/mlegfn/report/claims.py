@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlegfn.config import Arm, Block, DiscreteArm, Problem, read_yaml, rule
+from mlegfn.config import Arm, Block, DiscreteArm, Problem, differ, read_yaml, rule
 from mlegfn.errors import UserError
 from mlegfn.validation import shown, validate
 
@@ -86,14 +86,85 @@ class DiscreteAtMost(Block):
         return None if at_least <= len(values) else f"must be at most the number of values, {len(values)}"
 
 
-KINDS = {
-    "finetune_below": FinetuneBelow,
-    "planar_below": PlanarBelow,
-    "planar_within_floor": PlanarWithinFloor,
-    "discrete_at_most": DiscreteAtMost,
+Task = Literal["hypergrid", "sets", "sequences", "phylogeny", "mixture", "banana"]
+Objective = Literal[
+    *("trajectory_balance", "log_variance", "detailed_balance", "sub_trajectory_balance", "flow_matching"),
+    *("reverse_kl", "forward_kl", "renyi", "tsallis", "f_forward_kl", "f_tsallis"),
+]
+ControlVariate = Literal[
+    *("none", "leave_one_out", "score", "both", "score_signed", "both_signed", "combined"),
+]
+
+
+class DivergenceBelow(Block):
+    """The exact metric of each of ``objectives`` is below that of each ``reference``, in ``at_least`` of the pairs."""
+
+    kind: Literal["divergence_below"]
+    task: Task
+    objectives: Annotated[list[Objective], Field(min_length=1)]
+    reference: Annotated[list[Objective], Field(min_length=1)]
+    measure: Literal["final", "area"] = Field(
+        description="after the last step, or the mean over training: what is faster has the smaller area"
+    )
+    or_alike: Annotated[bool, Field(strict=True)] = Field(
+        description="whether it is enough that it is not shown to be above"
+    )
+    at_least: Annotated[int, Field(ge=1, strict=True)]
+
+    objectives_differ = rule("objectives")(differ)
+
+    @rule("reference", "objectives")
+    def others(reference, objectives):
+        both = [name for name in reference if name in objectives]
+        return differ(reference) or (f"must be others than `objectives`: {both[0]}" if both else None)
+
+    @rule("at_least", "objectives", "reference")
+    def there_are_so_many(at_least, objectives, reference):
+        pairs = len(objectives) * len(reference)
+        return None if at_least <= pairs else f"must be at most the number of pairs, {pairs}"
+
+
+class DivergencesAlike(Block):
+    """The final exact metrics of ``objectives`` cannot be told apart, pair by pair."""
+
+    kind: Literal["divergences_alike"]
+    task: Task
+    objectives: Annotated[list[Objective], Field(min_length=2)]
+
+    objectives_differ = rule("objectives")(differ)
+
+
+class VarianceBelow(Block):
+    """The trace of the gradient's covariance with ``control_variate`` is below that with ``reference``, at every
+    batch size."""
+
+    kind: Literal["variance_below"]
+    task: Task | None = Field(description="null = on every task whose gradients the scale measures")
+    objective: Literal["reverse_kl", "forward_kl", "renyi", "tsallis"]
+    control_variate: ControlVariate
+    reference: ControlVariate
+
+    @rule("reference", "control_variate")
+    def two_variates(reference, control_variate):
+        return "must be another one than `control_variate`" if reference == control_variate else None
+
+
+# {report: {kind: its model}}: the stages `verdict`, `discrete_report` and `divergences_report` decide one each, from
+# metrics of their own.
+REPORTS = {
+    "images": {
+        "finetune_below": FinetuneBelow,
+        "planar_below": PlanarBelow,
+        "planar_within_floor": PlanarWithinFloor,
+    },
+    "discrete": {"discrete_at_most": DiscreteAtMost},
+    "divergences": {
+        "divergence_below": DivergenceBelow,
+        "divergences_alike": DivergencesAlike,
+        "variance_below": VarianceBelow,
+    },
 }
-# Those that the stage `discrete_report` decides, from metrics of its own; `verdict` decides the others.
-DISCRETE = {"discrete_at_most"}
+KINDS = {kind: model for kinds in REPORTS.values() for kind, model in kinds.items()}
 
 
 class UnknownTest(BaseModel):
@@ -114,10 +185,13 @@ class Claim(NamedTuple):
     test: Any
 
 
-def load(path="claims.yaml", discrete=False):
-    """The claims of ``path`` in its order, those of DISCRETE or the others; every mistake of all of them at once in
-    one UserError, each naming its key.
+def load(path="claims.yaml", report="images", discrete=False):
+    """The claims of ``path`` in its order that ``report``, one of REPORTS, decides; every mistake of *all* claims at
+    once in one UserError, each naming its key.
+
+    ``discrete`` is ``report="discrete"``, as the stage `discrete_report` says it.
     """
+    kinds = REPORTS["discrete" if discrete else report]
     raw, file = read_yaml(path), Path(path).name
     if not isinstance(raw, dict) or not raw:
         raise UserError(
@@ -133,7 +207,7 @@ def load(path="claims.yaml", discrete=False):
             errors.append(str(error))
     if errors:
         raise UserError("\n".join(errors))
-    return [claim for claim in claims if (claim.test.kind in DISCRETE) == discrete]
+    return [claim for claim in claims if claim.test.kind in kinds]
 
 
 def _model(raw):

@@ -185,16 +185,18 @@ def _over_seeds(values, standard_error):
     """The interval of a mean over seeds [S]; of one seed, a normal one from the estimate's own error."""
     if len(values) > 1:
         return Interval(*statistics.student(values), len(values))
-    return _normal(values[0], standard_error)
+    return normal(values[0], standard_error)
 
 
-def _normal(estimate, standard_error):
+def normal(estimate, standard_error, level=statistics.LEVEL):
+    """A normal interval of one estimate that has a standard error."""
     from scipy.special import ndtri  # the normal quantile
 
-    half = float(ndtri((1 + statistics.LEVEL) / 2)) * standard_error
+    half = float(ndtri((1 + level) / 2)) * standard_error
     return Interval(float(estimate), float(estimate) - half, float(estimate) + half, 1)
 
 
+# {kind of test: its function}; divergence_evidence adds its own, so that no other report depends on it.
 TESTS = {
     "finetune_below": finetune_below,
     "planar_below": planar_below,

@@ -1,4 +1,4 @@
-"""README's tables, copied from what was computed: `python -m mlegfn.report.readme`."""
+"""What README and docs show of the results, copied from what was computed: `python -m mlegfn.report.readme`."""
 
 import re
 import sys
@@ -8,15 +8,22 @@ from mlegfn import config
 from mlegfn.artifacts import write_text
 from mlegfn.report import families
 
+OBJECTIVES = "results/divergences/report/divergences-objectives.md"
 
-def updated(readme, **tables):
-    """``readme`` with each of ``tables`` between its two markers, ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``."""
+
+def updated(document, **tables):
+    """``document`` with each of ``tables`` between its two markers, ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``."""
     for name, table in tables.items():
         marked = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        if not marked.search(readme):
-            raise ValueError(f"README.md has lost its markers <!-- {name}:begin --> and <!-- {name}:end -->")
-        readme = marked.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", readme)
-    return readme
+        if not marked.search(document):
+            raise ValueError(f"lost: the markers <!-- {name}:begin --> and <!-- {name}:end -->")
+        document = marked.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", document)
+    return document
+
+
+def documents(root="."):
+    """``{path: {name: what stands between its markers}}`` of every document with computed parts."""
+    return {"README.md": tables(root), "docs/objectives.md": {"objectives": objectives(root)}}
 
 
 def tables(root="."):
@@ -27,13 +34,23 @@ def tables(root="."):
     return {"verdict": verdict.split("<details>")[0].strip(), "families": families.summary_markdown(found)}
 
 
+def objectives(root="."):
+    """The ranking of the scale `divergences` with its figures, its links as seen from docs; where the scale has no
+    results, that it has none."""
+    path = Path(root, OBJECTIVES)
+    if not path.is_file():
+        return "*Not measured yet: the scale `divergences` has no results here.*"
+    return path.read_text().strip().replace("](../", f"]({Path('..', OBJECTIVES).parents[1]}/")
+
+
 def main(root="."):
-    """Rewrite README.md; with ``--check``, exit 1 if it is out of date."""
-    readme = Path(root, "README.md")
-    text = updated(readme.read_text(), **tables(root))
+    """Rewrite every document; with ``--check``, exit 1 if one is out of date."""
+    old = {path: Path(root, path).read_text() for path in documents(root)}
+    new = {path: updated(old[path], **parts) for path, parts in documents(root).items()}
     if "--check" in sys.argv:
-        sys.exit(text != readme.read_text())
-    write_text(readme, text)
+        sys.exit(new != old)
+    for path, text in new.items():
+        write_text(Path(root, path), text)
 
 
 if __name__ == "__main__":
