@@ -23,6 +23,7 @@ Objective = Literal[
 ]
 OnPolicy = Literal["reverse_kl", "forward_kl", "renyi", "tsallis"]
 ON_POLICY = OnPolicy.__args__
+Task = Literal["hypergrid", "sets", "sequences", "phylogeny", "mixture", "banana"]
 ControlVariate = Literal["none", "leave_one_out", "score", "both", "score_signed", "both_signed", "combined"]
 Finite = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False, strict=True)]
 
@@ -167,10 +168,10 @@ class Divergences(Block):
     """Training GFlowNets with divergences: the second paper's tasks, gradients and α."""
 
     tasks: Tasks
-    gradients: dict[Literal["hypergrid", "sets", "sequences", "phylogeny"], Gradients] = Field(
+    gradients: Annotated[dict[Task, Gradients], Field(min_length=1)] = Field(
         description="by task, whose other settings are those in `tasks`"
     )
-    alpha: Alpha | None = Field(description="null = not at this scale")
+    alpha: Alpha
 
     @rule("gradients", "tasks")
     def tasks_are_there(gradients, tasks):

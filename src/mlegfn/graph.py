@@ -62,8 +62,7 @@ def _add_scale(graph, name, scale):
             graph["divergence"][f"{name}-{task}"] = {"scale": name, "task": task}
         for task in scale.divergences.gradients:
             graph["gradients"][f"{name}-{task}"] = {"scale": name, "task": task}
-        if scale.divergences.alpha is not None:
-            graph["alpha"][name] = {"scale": name}
+        graph["alpha"][name] = {"scale": name}
         graph["divergences_report"][name] = {"scale": name}
 
 

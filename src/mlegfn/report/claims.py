@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlegfn.config import Arm, Block, DiscreteArm, Problem, differ, read_yaml, rule
+from mlegfn.divergence_settings import ControlVariate, Objective, OnPolicy, Task
 from mlegfn.errors import UserError
 from mlegfn.validation import shown, validate
 
@@ -86,16 +87,6 @@ class DiscreteAtMost(Block):
         return None if at_least <= len(values) else f"must be at most the number of values, {len(values)}"
 
 
-Task = Literal["hypergrid", "sets", "sequences", "phylogeny", "mixture", "banana"]
-Objective = Literal[
-    *("trajectory_balance", "log_variance", "detailed_balance", "sub_trajectory_balance", "flow_matching"),
-    *("reverse_kl", "forward_kl", "renyi", "tsallis", "f_forward_kl", "f_tsallis"),
-]
-ControlVariate = Literal[
-    *("none", "leave_one_out", "score", "both", "score_signed", "both_signed", "combined"),
-]
-
-
 class DivergenceBelow(Block):
     """The exact metric of each of ``objectives`` is below that of each ``reference``, in ``at_least`` of the pairs."""
 
@@ -140,7 +131,7 @@ class VarianceBelow(Block):
 
     kind: Literal["variance_below"]
     task: Task | None = Field(description="null = on every task whose gradients the scale measures")
-    objective: Literal["reverse_kl", "forward_kl", "renyi", "tsallis"]
+    objective: OnPolicy
     control_variate: ControlVariate
     reference: ControlVariate
 
@@ -185,13 +176,11 @@ class Claim(NamedTuple):
     test: Any
 
 
-def load(path="claims.yaml", report="images", discrete=False):
+def load(path="claims.yaml", report="images"):
     """The claims of ``path`` in its order that ``report``, one of REPORTS, decides; every mistake of *all* claims at
     once in one UserError, each naming its key.
-
-    ``discrete`` is ``report="discrete"``, as the stage `discrete_report` says it.
     """
-    kinds = REPORTS["discrete" if discrete else report]
+    kinds = REPORTS[report]
     raw, file = read_yaml(path), Path(path).name
     if not isinstance(raw, dict) or not raw:
         raise UserError(

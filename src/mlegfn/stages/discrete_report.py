@@ -12,7 +12,7 @@ def run(scale_name, scale):
     from mlegfn.artifacts import write_bytes
     from mlegfn.report import claims, discrete
 
-    for folder, files in discrete.make(scale_name, scale.discrete, claims.load(discrete=True)).items():
+    for folder, files in discrete.make(scale_name, scale.discrete, claims.load(report="discrete")).items():
         for name, content in files.items():
             write_bytes(
                 paths.results(scale_name, folder, name),
