@@ -40,13 +40,14 @@ def serve(contender):
 
 
 def measure(begin, seed, iterations, atleast):
-    seconds, models = 0.0, 0
+    seconds, cpu, models = 0.0, 0.0, 0
     while seconds < atleast or not models:
         run, state = begin(seed + 1000 * models)
         run(WARM_UP)
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         run(iterations)
         seconds += time.perf_counter() - started
+        cpu += time.process_time() - cpu_started  # of all threads; hardly changed by what else the machine does
         models += 1
     total = models * iterations
     return {
@@ -54,5 +55,6 @@ def measure(begin, seed, iterations, atleast):
         "models": models,
         "seconds": seconds,
         "per_second": total / seconds,
+        "per_cpu_second": total / cpu,
         **state(),
     }
