@@ -88,16 +88,18 @@ def begin(task, batch, seed, saved):
 
 def contender(task, batch):
     rates = {}
-    for name, saved in (("saved", True), ("recalculated", False)):
-        run, _ = begin(task, batch, 0, saved)
-        run(tasks.WARM_UP)
-        started = time.perf_counter()
-        run(tasks.WARM_UP)
-        rates[name] = tasks.WARM_UP / (time.perf_counter() - started)
+    for _ in range(2):  # the best of two, by CPU time, so that no other process decides
+        for name, saved in (("saved", True), ("recalculated", False)):
+            run, _ = begin(task, batch, 0, saved)
+            run(tasks.WARM_UP)
+            started = time.process_time()
+            run(tasks.WARM_UP)
+            rate = tasks.WARM_UP / (time.process_time() - started)
+            rates[name] = max(rate, rates.get(name, 0))
     fastest = max(rates, key=rates.get)
     about = {
         "log_pf": fastest,
-        "per_second_by_log_pf": rates,
+        "per_cpu_second_by_log_pf": rates,
         "versions": {name: version(name) for name in ("torchgfn", "torch", "numpy", "tensordict")},
     }
     return lambda seed: begin(task, batch, seed, fastest == "saved"), about

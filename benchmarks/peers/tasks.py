@@ -47,7 +47,7 @@ def measure(begin, seed, iterations, atleast):
         started, cpu_started = time.perf_counter(), time.process_time()
         run(iterations)
         seconds += time.perf_counter() - started
-        cpu += time.process_time() - cpu_started  # of all threads; hardly changed by what else the machine does
+        cpu += time.process_time() - cpu_started  # hardly changed by what else the machine does
         models += 1
     total = models * iterations
     return {
