@@ -105,6 +105,7 @@ class Phylogeny(Training):
 
 class Continuous(Training):
     components: Count = Field(description="Gaussians of each step's mixture")
+    spread: Positive = Field(description="their means lie evenly on ± this before training")
     cells: Several = Field(description="of the quadrature, along each axis")
     bins: Several = Field(description="of the histogram of Monte-Carlo samples, along each axis")
 
@@ -155,6 +156,7 @@ class Alpha(Block):
     steps: Count
     batch: Several
     lr: Positive
+    spread: Positive = Field(description="standard deviation of the policy before training")
     cells: Several
 
     @rule("alphas")

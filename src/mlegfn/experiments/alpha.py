@@ -3,6 +3,8 @@
 Figure 1 of arXiv 2410.09355 shows α = −2, 0.5 and 2; the two KLs stand for the limits α → 0 and α → 1.
 """
 
+from types import SimpleNamespace
+
 import torch
 
 from mlegfn.experiments.continuous_tasks import axes, new_policy
@@ -34,14 +36,16 @@ def experiment(settings):
     cell = (grid[0][1] - grid[0][0]) * (grid[1][1] - grid[1][0])
     arrays = {"target": target.log_prob(points).exp().view(settings.cells, -1)}
     near = torch.cdist(points, target.centres).amin(1) < RADIUS * target.variance**0.5
+    fixed = SimpleNamespace(
+        steps=settings.steps, batch=settings.batch, lr=settings.lr, exploration=0.0, replay=0.0
+    )
     rows = []
     for seed in settings.seeds:
         for objective, alpha in arms:
-            model = ContinuousGFlowNet(new_policy(target, "alpha", seed, HIDDEN, 1), target)
+            model = ContinuousGFlowNet(new_policy(target, "alpha", seed, HIDDEN, 1, settings.spread), target)
             options = {"control_variate": "combined"} | ({} if alpha is None else {"alpha": alpha})
-            train(
-                model, objective, settings, "alpha", seed=seed, description=f"{objective} {alpha}", **options
-            )
+            told = f"{objective} {alpha}"
+            train(model, objective, fixed, "alpha", seed=seed, description=told, **options)
             density = model.policy.on_grid(grid).exp().double()
             with torch.no_grad():
                 at_modes = model.policy.log_prob(target.centres).sum(1).exp()

@@ -21,12 +21,10 @@ def axes(target, cells):
     return [a + (b - a) * centres for a, b in zip(low, high)]
 
 
-def new_policy(target, name, seed, hidden, components):
-    """The policy before training, its components spread over the box: the same for every objective of a seed."""
-    low, high = target.box
+def new_policy(target, name, seed, hidden, components, spread):
+    """The policy before training: the same for every objective of a seed."""
     with torch.random.fork_rng([]):
         seed_layers(seed, "divergences", name)
-        spread = ((high - low) / 2).max().item()
         return CoordinatePolicy(target.dimensions, hidden, components, spread)
 
 
@@ -39,17 +37,17 @@ class ContinuousTask:
         self.name, self.settings = name, settings
         self.target = GaussianMixture() if name == "mixture" else Banana()
         self.about = (
-            f"9 modes, variance {self.target.variance:g}"
+            f"9 modes on a grid of spacing 5, variance {self.target.variance:g}"
             if name == "mixture"
             else f"x ~ N(0, I), {self.target.y:g} = x₁ + x₂² + {self.target.noise:g} · noise"
         )
+        self.about += f"; the policy starts on ±{settings.spread:g}"
         self.log_z = float(self.target.log_z)
 
     def model(self, seed):
         s = self.settings
-        return ContinuousGFlowNet(
-            new_policy(self.target, self.name, seed, s.hidden, s.components), self.target
-        )
+        policy = new_policy(self.target, self.name, seed, s.hidden, s.components, s.spread)
+        return ContinuousGFlowNet(policy, self.target)
 
     def value(self, model):
         found = jensen_shannon(model.policy, self.target, self.settings.cells)
