@@ -23,7 +23,7 @@ Objective = Literal[
 ]
 OnPolicy = Literal["reverse_kl", "forward_kl", "renyi", "tsallis"]
 ON_POLICY = OnPolicy.__args__
-Task = Literal["hypergrid", "sets", "sequences", "phylogeny", "mixture", "banana"]
+Task = Literal["hypergrid", "sets", "sequences", "phylogeny", "phylogeny_mlp", "mixture", "banana"]
 ControlVariate = Literal["none", "leave_one_out", "score", "both", "score_signed", "both_signed", "combined"]
 Finite = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False, strict=True)]
 
@@ -121,7 +121,8 @@ class Tasks(Block):
     hypergrid: Hypergrid | None = None
     sets: Sets | None = None
     sequences: Sequences | None = None
-    phylogeny: Phylogeny | None = None
+    phylogeny: Phylogeny | None = Field(None, description="by a GIN, as the paper")
+    phylogeny_mlp: Phylogeny | None = Field(None, description="the same target by the perceptron")
     mixture: Continuous | None = None
     banana: Continuous | None = None
 

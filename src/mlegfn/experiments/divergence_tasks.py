@@ -20,7 +20,8 @@ TITLES = {
     "hypergrid": "Hypergrid",
     "sets": "Sets",
     "sequences": "Sequences",
-    "phylogeny": "Phylogenetic trees",
+    "phylogeny": "Phylogenetic trees, GIN",
+    "phylogeny_mlp": "Phylogenetic trees, MLP",
     "mixture": "Mixture of nine Gaussians",
     "banana": "Banana",
 }
