@@ -2,7 +2,7 @@
 
 import torch
 
-from mlegfn.gflownet.environment import Listed, Unlisted
+from mlegfn.gflownet.environment import Listed, Members
 from mlegfn.gflownet.evaluation import Subsets, distance, log_terminating, sampled_distance
 from mlegfn.gflownet.model import GFlowNet
 from mlegfn.gflownet.policies import MLPPolicy
@@ -114,7 +114,7 @@ class SetsTask(_Discrete):
 
     def model(self, seed):
         policy = self.policy(seed)
-        return GFlowNet(policy, Unlisted(self.target, policy.inputs))
+        return GFlowNet(policy, Members(self.target))
 
     def value(self, model):
         return self.during.distance(model.policy)

@@ -1,16 +1,18 @@
-"""Where rollouts walk: a discrete target as a policy sees it, by rows of its list of states or by states as such."""
-
-from functools import cached_property
+"""Where rollouts walk: a discrete target as a policy sees it. A *position* is whatever says where a trajectory is."""
 
 import torch
+from torch.nn import functional as F
 
 from mlegfn.targets.enumeration import Enumeration
 
-__all__ = ["Listed", "Unlisted"]
+__all__ = ["Listed", "Members", "Unlisted"]
 
 
 class Listed:
-    """All K states are listed, and a *position* is a row, int64 [N]: each method is one lookup.
+    """All K states are listed, and a position is a row, int64 [N]: each method is one lookup.
+
+    Row K is the end: where a trajectory is after *stop*, and stays, by *stop*. So all of a batch can go on together,
+    and none has to be taken out.
 
     :param target: a :class:`mlegfn.targets.Target`
     :param inputs: ``policy.inputs``, what the network reads of states [K, *shape]
@@ -20,12 +22,17 @@ class Listed:
     def __init__(self, target, inputs, graph=None):
         self.target = target
         self.graph = graph or Enumeration(target)
-        self.actions, self.depth = target.actions, target.depth
-        self.inputs = inputs(self.graph.states)
-        self.impossible = ~self.graph.allowed
-        self.children = self.graph.children.flatten()
+        self.actions, self.depth, self.end = target.actions, target.depth, len(self.graph.states)
+        self.inputs = inputs(
+            torch.cat([self.graph.states, target.initial(1)])
+        )  # at the end it reads anything
+        allowed = F.pad(self.graph.allowed, (0, 0, 0, 1))
+        allowed[self.end, -1] = True
+        self.barrier = torch.zeros(allowed.shape, dtype=self.inputs.dtype).masked_fill(~allowed, -torch.inf)
+        self.moves = F.pad(self.graph.children, (0, 1, 0, 1), value=self.end).flatten()
         self.reward = self.graph.log_reward.to(self.inputs.dtype)
-        self.backward = _uniform((self.graph.parents >= 0).sum(1), self.inputs.dtype)
+        parents = (self.graph.parents >= 0).sum(1)
+        self.backward = F.pad(_uniform(parents, self.inputs.dtype), (0, 1))
         # Whether a trajectory may stop before it has to.
         self.early = bool(self.graph.allowed[self.graph.level < self.depth, -1].any())
 
@@ -36,12 +43,12 @@ class Listed:
         """What the network reads there, [N, ...]."""
         return self.inputs.index_select(0, positions)
 
-    def forbidden(self, positions):
-        """bool [N, A]: which actions there are not."""
-        return self.impossible.index_select(0, positions)
+    def masked(self, logits, positions):
+        """``logits`` [N, A] with those of no action so low that their probability is 0 exactly; in place if it can."""
+        return _add(logits, self.barrier.index_select(0, positions))
 
     def step(self, positions, action):
-        return self.children.index_select(0, positions * (self.actions - 1) + action)
+        return self.moves.index_select(0, torch.add(action, positions, alpha=self.actions))
 
     def undoable(self, positions):
         """bool [N, A−1]: by which actions a parent leads there."""
@@ -54,7 +61,7 @@ class Listed:
         return self.graph.level[positions]
 
     def log_pb(self, positions):
-        """[N]: log P_B of each of the parents, uniform; 0 at s_0. In the dtype of the network's inputs."""
+        """[N]: log P_B of each of the parents, uniform; 0 at s_0 and at the end. In the dtype of the inputs."""
         return self.backward.index_select(0, positions)
 
     def log_reward(self, positions):
@@ -66,7 +73,12 @@ class Listed:
 
 
 class Unlisted:
-    """The same for a target of too many states: positions are the states themselves, int64 [N, *shape]."""
+    """The same for a target of too many states: positions are the states themselves, int64 [N, *shape].
+
+    There is no row for the end, so trajectories that have stopped are taken out.
+    """
+
+    end = None
 
     def __init__(self, target, inputs):
         self.target, self.observe = target, inputs
@@ -74,14 +86,11 @@ class Unlisted:
         self.initial, self.step, self.undo = target.initial, target.step, target.undo
         self.undoable, self.level = target.undoable, target.level
         self.dtype = inputs(target.initial(1)).dtype
+        # Whether a trajectory may stop before it has to: taken as true unless the target says otherwise.
+        self.early = getattr(target, "early", True)
 
-    @cached_property
-    def early(self):
-        """Whether a trajectory may stop before it has to: taken as true unless the target says otherwise."""
-        return getattr(self.target, "early", True)
-
-    def forbidden(self, positions):
-        return ~self.target.allowed(positions)
+    def masked(self, logits, positions):
+        return logits.masked_fill(~self.target.allowed(positions), -torch.inf)
 
     def log_pb(self, positions):
         return _uniform(self.target.undoable(positions).sum(1), self.dtype)
@@ -91,6 +100,61 @@ class Unlisted:
 
     def position(self, states):
         return states
+
+
+class Members:
+    """Sets of one size, by what they hold: a position is 0 or 1 for each element, and 1 for *stop*, [N, D+1].
+
+    *stop* is never an action: it is all there is once a set is full, and is then forced. As ``Unlisted`` with
+    ``targets.sets.Sets``, without its checks, in a tenth of the operations.
+    """
+
+    end, early = None, False
+
+    def __init__(self, target, dtype=torch.float32):
+        self.target, self.dtype = target, dtype
+        self.actions, self.depth = target.actions, target.depth
+        self.values = target.values.to(dtype)
+        self.full = _uniform(torch.arange(target.size + 1), dtype)
+
+    def initial(self, count):
+        return F.pad(torch.zeros(count, self.target.elements, dtype=self.dtype), (0, 1), value=1.0)
+
+    def observe(self, positions):
+        return positions[:, :-1]
+
+    def masked(self, logits, positions):
+        return _add(logits, positions, FORBIDDEN)
+
+    def step(self, positions, action):
+        return positions.scatter(1, action[:, None], 1.0)
+
+    def undo(self, positions, action):
+        return positions.scatter(1, action[:, None], 0.0)
+
+    def undoable(self, positions):
+        return positions[:, :-1] > 0
+
+    def level(self, positions):
+        return positions[:, :-1].sum(1).long()
+
+    def log_pb(self, positions):
+        return self.full[self.level(positions)]
+
+    def log_reward(self, positions):
+        return positions[:, :-1] @ self.values
+
+    def position(self, states):
+        return F.pad(states.to(self.dtype), (0, 1), value=1.0)
+
+
+FORBIDDEN = -1e9  # e to it is 0 in float32 and in float64, and 0 times it is 0
+
+
+def _add(logits, barrier, alpha=1.0):
+    if torch.is_inference(logits):
+        return logits.add_(barrier, alpha=alpha)
+    return torch.add(logits, barrier, alpha=alpha)
 
 
 def _uniform(parents, dtype):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from mlegfn.gflownet.environment import Unlisted
+from mlegfn.gflownet.environment import Members
 from mlegfn.randomness import generator
 
 __all__ = ["Subsets", "distance", "log_terminating", "sampled_distance"]
@@ -17,14 +17,14 @@ CHUNK = 8_192  # states that a network is evaluated on at once: their activation
 def log_terminating(model):
     """float64 [K]: log p_θ(x) of each listed state, by dynamic programming from s_0; −∞ where it is no object."""
     environment = model.environment
-    rows = torch.arange(len(environment.impossible)).split(CHUNK)
+    rows = torch.arange(environment.end).split(CHUNK)
     return environment.graph.terminating(torch.cat([_log_pf(model, part) for part in rows]))
 
 
 def _log_pf(model, positions):
     """float64 [N, A]: log P_F(action | state)."""
     logits, _ = model.policy(model.environment.observe(positions))
-    return logits.double().masked_fill(model.environment.forbidden(positions), -math.inf).log_softmax(1)
+    return model.environment.masked(logits.double(), positions).log_softmax(1)
 
 
 def distance(log_p, log_target):
@@ -66,13 +66,13 @@ class Subsets:
         return torch.stack([self._one(policy, x) for x in self.x])
 
     def _one(self, policy, x):
-        elements, environment = x.nonzero()[:, 0], Unlisted(self.target, policy.inputs)
-        states = torch.zeros(len(self.members), len(x), dtype=torch.int64)
-        states[:, elements] = self.members.long()
+        elements, environment = x.nonzero()[:, 0], Members(self.target, next(policy.parameters()).dtype)
+        states = environment.initial(len(self.members))
+        states[:, elements] = self.members.to(states)
         log_pf = []
         for part in states[:-1].split(CHUNK):  # all but x itself, where only *stop* is left
             logits, _ = policy(environment.observe(part))
-            normal = logits.masked_fill(environment.forbidden(part), -math.inf).logsumexp(1, keepdim=True)
+            normal = environment.masked(logits, part).logsumexp(1, keepdim=True)
             log_pf.append((logits[:, elements] - normal).double())
         log_pf = torch.cat(log_pf)
         reach = torch.full((len(states),), -math.inf, dtype=torch.float64)

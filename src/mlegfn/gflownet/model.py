@@ -1,6 +1,10 @@
 """A GFlowNet on a discrete target: a policy, where it walks, and log Z, scored for every objective."""
 
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from mlegfn.gflownet.losses import Scores, objective
 from mlegfn.gflownet.rollout import backward_rollout, join, rollout
@@ -9,6 +13,14 @@ from mlegfn.objectives import balance
 __all__ = ["GFlowNet", "Model"]
 
 TABULATE = 8  # all K listed states are evaluated at once where they are at most so many times the batch
+
+
+class Table(NamedTuple):
+    """What a policy says of all K states: logits [K, A] as they are, log P_F [K, A], log F(s) − log Z [K]."""
+
+    logits: Tensor
+    log_pf: Tensor
+    log_flow: Tensor
 
 
 class Model:
@@ -52,14 +64,17 @@ class GFlowNet(Model):
         self.environment = environment
 
     def table(self, count):
-        """(logits, log flow) of all states with their graph, where that is the cheapest way; else None."""
-        inputs = getattr(self.environment, "inputs", None)
-        return None if inputs is None or len(inputs) > TABULATE * count else self.policy(inputs)
+        """``Table`` of all states with its graph, where that is the cheapest way; else None."""
+        states = self.environment.end
+        if states is None or states > TABULATE * count:
+            return None
+        logits, flow = self.policy(self.environment.inputs[:states])
+        return Table(logits, (logits + self.environment.barrier[:-1]).log_softmax(1), flow)
 
     def rollout(self, count, rng, exploration=0.0, table=None):
         """``count`` Trajectories of the policy, mixed with ``exploration`` · uniform actions."""
-        logits = None if table is None else table[0].detach()
-        return rollout(self.policy, self.environment, count, rng, exploration, logits)
+        known = None if table is None else table.log_pf.detach()
+        return rollout(self.policy, self.environment, count, rng, exploration, known)
 
     def back(self, objects, rng):
         """Trajectories that end in ``objects`` (positions), by the uniform P_B: off-policy."""
@@ -70,9 +85,14 @@ class GFlowNet(Model):
 
     def score(self, trajectories, flows=None, table=None):
         """``Scores``; without ``flows`` of whole trajectories only, which is cheaper: no table is padded."""
-        logits, flow = self._outputs(trajectories.positions, table)
-        logits = logits.masked_fill(self.environment.forbidden(trajectories.positions), -torch.inf)
-        log_pf = logits.gather(1, trajectories.actions[:, None])[:, 0] - logits.logsumexp(1)
+        at, actions = trajectories.positions, trajectories.actions
+        if table is None:
+            logits, flow = self.policy(self.environment.observe(at))
+            log_pf = -F.cross_entropy(self.environment.masked(logits, at), actions, reduction="none")
+        else:
+            entry = torch.add(actions, at, alpha=self.environment.actions)
+            log_pf = table.log_pf.view(-1).index_select(0, entry)
+            flow = table.log_flow.index_select(0, at) if flows else None
         log_pb, reward = trajectories.log_pb, trajectories.log_reward
         if flows is None:
             totals = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
@@ -109,10 +129,8 @@ class GFlowNet(Model):
 
     def _edges(self, positions, table):
         """[N, A]: log F(s → s'), −∞ where there is no edge."""
-        logits = self._outputs(positions, table)[0] + self.log_z
-        return logits.masked_fill(self.environment.forbidden(positions), -torch.inf)
-
-    def _outputs(self, positions, table):
         if table is None:
-            return self.policy(self.environment.observe(positions))
-        return tuple(values.index_select(0, positions) for values in table)
+            logits, _ = self.policy(self.environment.observe(positions))
+        else:
+            logits = table.logits.index_select(0, positions)
+        return self.environment.masked(logits + self.log_z, positions)

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+CHECK = 4  # steps after which it is seen how many trajectories go on …
+SHRINK = 0.7  # … and those that do not are taken out where these are fewer than this share
+
 __all__ = ["Trajectories", "backward_rollout", "join", "rollout"]
 
 
@@ -45,69 +48,77 @@ class Trajectories(NamedTuple):
         return values.new_zeros(len(self.objects), width).index_put((self.owner, self.time), values)
 
 
-@torch.no_grad()
 def rollout(policy, environment, count, rng, exploration=0.0, table=None):
     """Trajectories from s_0, by the policy's probabilities mixed with ``exploration`` · uniform.
 
+    The action of largest logit + Gumbel noise has the softmax's probabilities; where a step explores, the logits are
+    zero. All noise is drawn at once.
+
     :param policy: inputs [N, …] → (logits [N, A], log flow [N])
-    :param rng: one uniform number an action is drawn from it; actions by inverting the cumulative distribution
-    :param table: float32 [K, A], logits of all listed states, if they are known already
+    :param table: [K, A], log P_F of all listed states, if they are known already
     """
-    last = environment.actions - 1
-    uniform = torch.rand(environment.depth, count, 1, generator=rng)
-    if table is not None:
-        table = _cumulative(table, environment.impossible, exploration)
-    at, live = environment.initial(count), torch.arange(count)
-    steps = []
-    for time in range(environment.depth):
-        if table is not None:
-            sums = table.index_select(0, at)
-        else:
-            logits, _ = policy(environment.observe(at))
-            sums = _cumulative(logits, environment.forbidden(at), exploration)
-        action = (sums <= uniform[time, : len(live)] * sums[:, -1:]).sum(1)
-        steps.append((at, action, live))
-        if environment.early:
-            go = (action != last).nonzero()[:, 0]
-            if len(go) < len(live):
-                at, action, live = (values.index_select(0, go) for values in (at, action, live))
-                if not len(live):
-                    break
-        at = environment.step(at, action)
+    with torch.inference_mode():  # a microsecond less an operation, of which there are a dozen a step
+        steps, at, live = _walk(policy, environment, count, rng, exploration, table)
+    last, end = environment.actions - 1, environment.end
     positions, actions, owner = (torch.cat(parts) for parts in zip(*steps))
     time = torch.arange(len(steps)).repeat_interleave(torch.tensor([len(step[2]) for step in steps]))
     objects = environment.initial(count)
-    objects[live] = at
-    if environment.early:
-        stopped = actions == last
-        objects[owner[stopped]] = positions[stopped]
-        go = (~stopped).nonzero()[:, 0]
-        children = positions.index_copy(0, go, environment.step(positions[go], actions[go]))
-        log_pb = environment.log_pb(children).masked_fill(stopped, 0.0)
+    if not environment.early:
+        objects, children = at.clone(), environment.step(positions, actions)
+        log_pb, lengths = environment.log_pb(children), torch.full((count,), len(steps))
     else:
-        children = environment.step(positions, actions)
-        log_pb = environment.log_pb(children)
+        if end is not None:  # those at the end stayed only so that the others could go on
+            there = (positions < end).nonzero()[:, 0]
+            kept = (positions, actions, owner, time)
+            positions, actions, owner, time = (values.index_select(0, there) for values in kept)
+            gone = (at < end).nonzero()[:, 0]
+            at, live = at[gone], live[gone]
+        stop, go = (actions == last).nonzero()[:, 0], (actions != last).nonzero()[:, 0]
+        objects[live] = at
+        objects[owner[stop]] = positions[stop]
+        children = positions.index_copy(0, go, environment.step(positions[go], actions[go]))
+        log_pb = environment.log_pb(children).index_fill(0, stop, 0.0)
+        lengths = torch.bincount(owner, minlength=count)
+    reward = environment.log_reward(objects)
     return Trajectories(
-        positions,
-        children,
-        actions,
-        owner,
-        time,
-        objects,
-        torch.bincount(owner, minlength=count),
-        log_pb,
-        environment.log_reward(objects),
-        exploration == 0,
+        *(positions, children, actions, owner, time), *(objects, lengths, log_pb, reward), exploration == 0
     )
 
 
-def _cumulative(logits, forbidden, exploration):
-    """[N, A] cumulative sums of the probabilities; forbidden actions have none, so that no draw falls on them."""
-    probability = logits.masked_fill(forbidden, -torch.inf).softmax(1)
+def _walk(policy, environment, count, rng, exploration, table):
+    """([(positions, actions, owner) of each step], where those that are left are after the last, and which)."""
+    last, end = environment.actions - 1, environment.end
+    noise = torch.rand(environment.depth, count, environment.actions, generator=rng)
+    noise.log_().neg_().log_().neg_()
     if exploration:
-        allowed = (~forbidden).to(probability.dtype)
-        probability = torch.lerp(probability, allowed / allowed.sum(1, keepdim=True), exploration)
-    return probability.cumsum(1)
+        keep = torch.rand(environment.depth, count, 1, generator=rng) >= exploration
+    if table is None:
+        logits_at = policy.walker() if hasattr(policy, "walker") else lambda inputs: policy(inputs)[0]
+    elif end is not None:
+        table = torch.cat([table, environment.barrier[end:]])
+    at, live, steps = environment.initial(count), torch.arange(count), []
+    for time, gumbel in enumerate(noise.unbind(0)):
+        if len(live) < count:
+            gumbel = gumbel.index_select(0, live)
+        logits = logits_at(environment.observe(at)) if table is None else table.index_select(0, at)
+        if exploration:
+            logits = logits.where(keep[time, live], logits.new_zeros(()))
+        if table is None or exploration:
+            logits = environment.masked(logits, at)
+        action = logits.add_(gumbel).argmax(1)
+        steps.append((at, action, live))
+        if environment.early and (end is None or time % CHECK == CHECK - 1):
+            go = (action != last).nonzero()[:, 0]
+            if not len(go):
+                return steps, at[:0], live[:0]
+            if end is None or len(go) < SHRINK * len(live):
+                at, action, live = (
+                    at.index_select(0, go),
+                    action.index_select(0, go),
+                    live.index_select(0, go),
+                )
+        at = environment.step(at, action)
+    return steps, at, live
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def train(model, name, settings, *key, seed=0, evaluate=None, evaluate_at=(), de
     if chosen.log_z:
         groups.append({"params": [model.log_z], "lr": settings.log_z_lr})
     optimizer = torch.optim.Adam(groups, fused=True)
-    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, settings.steps, power=1.0)
+    rates = [group["lr"] for group in optimizer.param_groups]
     buffer = Replay(settings.capacity) if settings.replay else None
     for step in tqdm(range(settings.steps), desc=description, mininterval=5, disable=description is None):
         table = model.table(settings.batch)
@@ -39,10 +39,11 @@ def train(model, name, settings, *key, seed=0, evaluate=None, evaluate_at=(), de
         value = model.loss(name, drawn, table, **options)
         if not math.isfinite(value.item()):
             raise ValueError(f"the loss is {value.item()} at step {step}; a smaller lr may help")
+        for group, rate in zip(optimizer.param_groups, rates):
+            group["lr"] = rate * (1 - step / settings.steps)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        schedule.step()
         if evaluate is not None and step + 1 in evaluate_at:
             evaluate(step + 1)
     return model
