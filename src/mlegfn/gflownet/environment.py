@@ -26,6 +26,7 @@ class Listed:
         self.inputs = inputs(
             torch.cat([self.graph.states, target.initial(1)])
         )  # at the end it reads anything
+        self.dtype = self.inputs.dtype
         allowed = F.pad(self.graph.allowed, (0, 0, 0, 1))
         allowed[self.end, -1] = True
         self.barrier = torch.zeros(allowed.shape, dtype=self.inputs.dtype).masked_fill(~allowed, -torch.inf)

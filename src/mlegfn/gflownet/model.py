@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mlegfn.gflownet import fast
 from mlegfn.gflownet.losses import Scores, objective
 from mlegfn.gflownet.rollout import backward_rollout, join, rollout
 from mlegfn.objectives import balance
@@ -66,13 +67,15 @@ class GFlowNet(Model):
     def table(self, count):
         """``Table`` of all states with its graph, where that is the cheapest way; else None."""
         states = self.environment.end
-        if states is None or states > TABULATE * count:
+        if states is None or states > TABULATE * count or fast.suits(self.policy, self.environment):
             return None
         logits, flow = self.policy(self.environment.inputs[:states])
         return Table(logits, (logits + self.environment.barrier[:-1]).log_softmax(1), flow)
 
     def rollout(self, count, rng, exploration=0.0, table=None):
         """``count`` Trajectories of the policy, mixed with ``exploration`` · uniform actions."""
+        if table is None and not exploration and fast.suits(self.policy, self.environment):
+            return fast.rollout(self.policy, self.environment, count, rng)
         known = None if table is None else table.log_pf.detach()
         return rollout(self.policy, self.environment, count, rng, exploration, known)
 
@@ -85,6 +88,11 @@ class GFlowNet(Model):
 
     def score(self, trajectories, flows=None, table=None):
         """``Scores``; without ``flows`` of whole trajectories only, which is cheaper: no table is padded."""
+        if table is None and flows is None:
+            known = fast.log_pf(self.policy, self.environment, trajectories)
+            if known is not None:
+                totals = (known[:, None], trajectories.totals(trajectories.log_pb)[:, None])
+                return Scores(*totals, trajectories.log_reward, self.log_z)
         at, actions = trajectories.positions, trajectories.actions
         if table is None:
             logits, flow = self.policy(self.environment.observe(at))

@@ -1,6 +1,6 @@
 """Trajectories of a discrete target, drawn forwards by a policy or backwards by the uniform P_B."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Trajectories(NamedTuple):
     log_pb:    [L], log P_B of undoing each action; 0 of *stop*
     log_reward: [N], nats
     on_policy: whether they were drawn by the policy as it is, without exploration
+    activations: of the network, where the walk kept them (``fast``)
     """
 
     positions: Tensor
@@ -38,6 +39,7 @@ class Trajectories(NamedTuple):
     log_pb: Tensor
     log_reward: Tensor
     on_policy: bool
+    activations: Any = None
 
     def totals(self, values):
         """[N]: the sums of ``values`` [L] over each trajectory."""
@@ -85,11 +87,16 @@ def rollout(policy, environment, count, rng, exploration=0.0, table=None):
     )
 
 
+def gumbel(environment, count, rng):
+    """[T, N, A] Gumbel noise, −log(−log u): a logit plus it is largest with the softmax's probability."""
+    noise = torch.rand(environment.depth, count, environment.actions, generator=rng)
+    return noise.log_().neg_().log_().neg_()
+
+
 def _walk(policy, environment, count, rng, exploration, table):
     """([(positions, actions, owner) of each step], where those that are left are after the last, and which)."""
     last, end = environment.actions - 1, environment.end
-    noise = torch.rand(environment.depth, count, environment.actions, generator=rng)
-    noise.log_().neg_().log_().neg_()
+    noise = gumbel(environment, count, rng)
     if exploration:
         keep = torch.rand(environment.depth, count, 1, generator=rng) >= exploration
     if table is None:
@@ -97,15 +104,15 @@ def _walk(policy, environment, count, rng, exploration, table):
     elif end is not None:
         table = torch.cat([table, environment.barrier[end:]])
     at, live, steps = environment.initial(count), torch.arange(count), []
-    for time, gumbel in enumerate(noise.unbind(0)):
+    for time, drawn in enumerate(noise.unbind(0)):
         if len(live) < count:
-            gumbel = gumbel.index_select(0, live)
+            drawn = drawn.index_select(0, live)
         logits = logits_at(environment.observe(at)) if table is None else table.index_select(0, at)
         if exploration:
             logits = logits.where(keep[time, live], logits.new_zeros(()))
         if table is None or exploration:
             logits = environment.masked(logits, at)
-        action = logits.add_(gumbel).argmax(1)
+        action = logits.add_(drawn).argmax(1)
         steps.append((at, action, live))
         if environment.early and (end is None or time % CHECK == CHECK - 1):
             go = (action != last).nonzero()[:, 0]
@@ -165,7 +172,7 @@ def join(first, second):
     both = {
         name: torch.cat([a, b])
         for name, a, b in zip(Trajectories._fields, first, second)
-        if name not in ("owner", "on_policy")
+        if name not in ("owner", "on_policy", "activations")
     }
     owner = torch.cat([first.owner, second.owner + len(first.objects)])
     return Trajectories(**both, owner=owner, on_policy=first.on_policy and second.on_policy)
