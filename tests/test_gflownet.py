@@ -9,7 +9,7 @@ from torch import nn
 from mlegfn.divergence_settings import ON_POLICY, Objective
 from mlegfn.gflownet.environment import Listed, Unlisted
 from mlegfn.gflownet.evaluation import Subsets, distance, log_terminating, sampled_distance
-from mlegfn.gflownet.losses import OBJECTIVES, objective
+from mlegfn.gflownet.losses import OBJECTIVES, log_scale, objective
 from mlegfn.gflownet.model import GFlowNet
 from mlegfn.gflownet.policies import MLPPolicy
 from mlegfn.gflownet.replay import Replay
@@ -210,6 +210,28 @@ def test_off_policy_training_reaches_it_too(objective):
 def test_divergences_refuse_what_another_policy_drew(objective, share):
     with pytest.raises(ValueError, match="use one of trajectory_balance"):
         trained(objective, **{share: 0.1})
+
+
+@pytest.mark.parametrize("objective", ("forward_kl", "tsallis"))
+def test_the_scale_of_an_initial_batch_changes_nothing_but_the_length(objective):
+    """Of one batch's gradient; Adam hardly sees it, and training ends at the target too."""
+    model = exact_flow("sequences")
+    model.policy.logits.data += 0.3 * torch.randn(model.policy.logits.shape, generator=generator(0)).double()
+    first, second = (model.rollout(64, generator(0, k)) for k in range(2))
+    scale = log_scale(objective, model.score(first))
+    slopes = []
+    for options in ({}, {"log_scale": scale}):
+        (slope,) = torch.autograd.grad(model.loss(objective, second, **options), model.policy.logits)
+        slopes.append(slope)
+    factor = (slopes[0] * slopes[1]).sum() / slopes[1].square().sum()
+    torch.testing.assert_close(slopes[0], factor * slopes[1])
+    assert abs(factor.log()) > 1e-3
+    target = Hypergrid(2, 4)
+    policy = TablePolicy(target)
+    other = GFlowNet(policy, Listed(target, policy.inputs))
+    train(other, objective, settings(), "test", log_scale="initial")
+    graph = other.environment.graph
+    assert distance(log_terminating(other), graph.log_prob) <= 2 * graph.sampling_floor(10_000)
 
 
 def test_training_is_a_function_of_its_seed():

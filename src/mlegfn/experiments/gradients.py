@@ -6,7 +6,7 @@ Figure 2 of arXiv 2410.09355. All estimators see the same trajectories, so that 
 import torch
 
 from mlegfn.experiments.divergence_tasks import TITLES, new_task
-from mlegfn.gflownet.losses import OBJECTIVES
+from mlegfn.gflownet.losses import OBJECTIVES, log_scale
 from mlegfn.gflownet.training import train
 from mlegfn.randomness import generator
 
@@ -29,7 +29,8 @@ def experiment(name, settings, training):
         few = training.model_copy(update={"steps": settings.trained_steps})
         train(model, "trajectory_balance", few, "gradients", name, seed=seed, description=f"{name}: a policy")
     parameters = list(model.policy.parameters())
-    scales = _scales(model, training.alpha, generator(seed, "gradients", name, "scale"))
+    initial = model.score(model.rollout(INITIAL, generator(seed, "gradients", name, "scale")))
+    scales = {each: log_scale(each, initial, training.alpha) for each in settings.objectives}
     rows = []
     for batch in settings.batches:
         found = {}
@@ -74,15 +75,4 @@ def spread(gradients):
         "trace": trace.item(),
         "trace_standard_error": (away.std() / count**0.5).item(),
         "mean_square": square.item(),
-    }
-
-
-@torch.no_grad()
-def _scales(model, alpha, rng):
-    """{objective: its log_scale}: the largest log-weight of an initial batch, one for all batches that follow."""
-    log_pf, log_pb, log_reward = model.score(model.rollout(INITIAL, rng)).sums
-    log_ratio = log_pf - log_pb - log_reward
-    return {
-        "forward_kl": {"log_scale": (-log_ratio).max()},
-        "tsallis": {"log_scale": ((alpha - 1) * log_ratio).max()},
     }

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mlegfn.objectives import balance, divergences
 from mlegfn.objectives.f_balance import f_trajectory_balance
 
-__all__ = ["OBJECTIVES", "Scores", "objective"]
+__all__ = ["OBJECTIVES", "Scores", "log_scale", "objective"]
 
 
 class Scores(NamedTuple):
@@ -86,8 +87,8 @@ def _f_balance(divergence):
     return evaluate
 
 
-LEAVE_ONE_OUT = {"control_variate": "leave_one_out"}
-ALPHA = LEAVE_ONE_OUT | {"alpha": 0.5}
+COMBINED = {"control_variate": "combined"}  # unbiased, and costs no second backward pass
+ALPHA = COMBINED | {"alpha": 0.5}
 
 OBJECTIVES = {
     "trajectory_balance": Objective("TB", _trajectory_balance, log_z=True),
@@ -97,9 +98,9 @@ OBJECTIVES = {
         "sub-TB", _sub_trajectory_balance, flows="state", log_z=True, options={"lam": 0.9}
     ),
     "flow_matching": Objective("FM", None, flows="edge", log_z=True),
-    "reverse_kl": Objective("reverse KL", _divergence(divergences.reverse_kl), True, options=LEAVE_ONE_OUT),
+    "reverse_kl": Objective("reverse KL", _divergence(divergences.reverse_kl), True, options=COMBINED),
     "forward_kl": Objective(
-        "forward KL", _divergence(divergences.forward_kl, "log_scale"), True, options=LEAVE_ONE_OUT
+        "forward KL", _divergence(divergences.forward_kl, "log_scale"), True, options=COMBINED
     ),
     "renyi": Objective("Rényi-α", _divergence(divergences.renyi, "alpha"), True, options=ALPHA),
     "tsallis": Objective(
@@ -126,3 +127,14 @@ def objective(name, on_policy=True):
             f"(exploration, a replay buffer, or backwards from objects): use one of {others}"
         )
     return chosen
+
+
+@torch.no_grad()
+def log_scale(name, scores, alpha=0.5):
+    """[]: the largest log-weight of a batch, for the ``log_scale`` of those that follow it; None where there is none.
+
+    So the scale of forward KL and Tsallis-α is that of an initial batch, as in the paper, and not of each.
+    """
+    log_pf, log_pb, log_reward = scores.sums
+    slope = {"forward_kl": -1.0, "tsallis": alpha - 1}.get(name)
+    return None if slope is None else (slope * (log_pf - log_pb - log_reward)).max()

@@ -1,5 +1,6 @@
 """A GFlowNet on a discrete target: a policy, where it walks, and log Z, scored for every objective."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -50,9 +51,9 @@ class Model:
 
     @torch.no_grad()
     def guess_log_z(self, trajectories, table=None):
-        """Set log Z to where trajectory balance has it best for ``trajectories``: no long way to a far one."""
+        """Set log Z to log mean R P_B/P_F of ``trajectories`` of the policy: by importance sampling, that is Z."""
         log_pf, log_pb, log_reward = self.score(trajectories, table=table).sums
-        self.log_z.copy_((log_reward + log_pb - log_pf).mean())
+        self.log_z.copy_((log_reward + log_pb - log_pf).logsumexp(0) - math.log(len(log_pf)))
 
 
 class GFlowNet(Model):

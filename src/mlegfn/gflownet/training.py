@@ -5,7 +5,7 @@ import math
 import torch
 from tqdm import tqdm
 
-from mlegfn.gflownet.losses import objective
+from mlegfn.gflownet.losses import log_scale, objective
 from mlegfn.gflownet.replay import Replay
 from mlegfn.randomness import generator
 
@@ -21,7 +21,8 @@ def train(model, name, settings, *key, seed=0, evaluate=None, evaluate_at=(), de
         replay (share of a batch that comes from a buffer of the last ``capacity`` objects), both 0 for the objectives
         that are valid on-policy only
     :param evaluate: called as evaluate(step) after each of the steps ``evaluate_at``
-    :param options: of the objective: alpha, control_variate, lam, log_scale, bound
+    :param options: of the objective: alpha, control_variate, lam, bound, log_scale; ``log_scale="initial"`` takes
+        that of the first batch for all, as the paper does
     :raises ValueError: for an objective that such trajectories are not valid for, and where a loss is not finite
     """
     chosen = objective(name, on_policy=settings.exploration == 0 and settings.replay == 0)
@@ -36,6 +37,8 @@ def train(model, name, settings, *key, seed=0, evaluate=None, evaluate_at=(), de
         drawn = _draw(model, settings, generator(seed, *key, "draw", step), buffer, table)
         if step == 0 and chosen.log_z:
             model.guess_log_z(drawn, table)
+        if step == 0 and options.get("log_scale") == "initial":
+            options["log_scale"] = log_scale(name, model.score(drawn, table=table), options.get("alpha", 0.5))
         value = model.loss(name, drawn, table, **options)
         if not math.isfinite(value.item()):
             raise ValueError(f"the loss is {value.item()} at step {step}; a smaller lr may help")
