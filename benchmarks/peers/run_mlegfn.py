@@ -30,7 +30,13 @@ def contender(task, batch):
         torch.manual_seed(seed)
         policy = MLPPolicy(target, tasks.HIDDEN, tasks.LAYERS)
         model = GFlowNet(policy, listed or Members(target))
-        settings = {"batch": batch, "lr": tasks.LR, "log_z_lr": tasks.LOG_Z_LR, "exploration": 0.0, "replay": 0.0}
+        settings = {
+            "batch": batch,
+            "lr": tasks.LR,
+            "log_z_lr": tasks.LOG_Z_LR,
+            "exploration": 0.0,
+            "replay": 0.0,
+        }
 
         def run(iterations):
             train(model, "trajectory_balance", SimpleNamespace(steps=iterations, **settings), seed=seed)
