@@ -176,6 +176,10 @@ class Divergences(Block):
     )
     alpha: Alpha
 
+    @rule("tasks")
+    def some_are_there(tasks):
+        return None if any(tasks.values()) else f"must have one of {', '.join(Tasks.model_fields)}"
+
     @rule("gradients", "tasks")
     def tasks_are_there(gradients, tasks):
         for name in gradients:

@@ -39,11 +39,9 @@ def experiment(name, settings, training):
             scores = model.score(drawn)
             for objective in settings.objectives:
                 for variate in settings.control_variates:
-                    options = {
-                        "control_variate": variate,
-                        "alpha": training.alpha,
-                        **scales.get(objective, {}),
-                    }
+                    options = {"control_variate": variate, "alpha": training.alpha}
+                    if scales[objective] is not None:
+                        options["log_scale"] = scales[objective]
                     value = OBJECTIVES[objective].loss(scores, options, parameters)
                     gradient = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
                     flat = torch.cat([g.flatten() for g in gradient if g is not None]).double()
