@@ -14,7 +14,7 @@ from mlegfn.gflownet.training import train
 
 
 class Knapsack:
-    """Sets of n items that weigh at most 1 together, R(x) = e^{their value}; *stop* whenever you like (action n)."""
+    """Sets of n items that weigh at most 100 together, R(x) = e^{their value}; *stop* whenever you like (action n)."""
 
     def __init__(self, weights, values):
         self.weights, self.values = weights, values
@@ -28,7 +28,7 @@ class Knapsack:
         return states.sum(1)
 
     def allowed(self, states):
-        room = 1 - states.double() @ self.weights
+        room = 100 - states @ self.weights
         return F.pad((states == 0) & (self.weights <= room[:, None]), (0, 1), value=True)
 
     def step(self, states, action):
@@ -48,19 +48,19 @@ class Knapsack:
 
     def states(self):
         every = torch.arange(2**self.items)[:, None] >> torch.arange(self.items) & 1
-        return every[every.double() @ self.weights <= 1]
+        return every[every @ self.weights <= 100]
 
     def index(self, states):  # the rows of ``states()`` are binary numbers that rise
         rows = ((each << torch.arange(self.items)).sum(1) for each in (self.states(), states))
         return torch.searchsorted(*rows)
 
 
-if __name__ == "__main__":
+def main(steps=1000):
     torch.set_num_threads(1)
     draw = torch.Generator().manual_seed(0)
-    weights, values = torch.rand(2, 8, generator=draw, dtype=torch.float64)
-    target = Knapsack(weights / 2, 3 * values)
-    settings = SimpleNamespace(steps=1000, batch=64, lr=0.005, log_z_lr=0.1, exploration=0, replay=0)
+    weights = torch.randint(1, 50, (8,), generator=draw)
+    target = Knapsack(weights, 3 * torch.rand(8, generator=draw, dtype=torch.float64))
+    settings = SimpleNamespace(steps=steps, batch=64, lr=0.005, log_z_lr=0.1, exploration=0, replay=0)
     for name, objective in OBJECTIVES.items():
         torch.manual_seed(0)
         policy = MLPPolicy(target)
@@ -68,3 +68,7 @@ if __name__ == "__main__":
         graph = model.environment.graph
         print(f"{objective.title:16s} L1 {distance(log_terminating(model), graph.log_prob):.4f}")
     print(f"a perfect model, by 10,000 samples: L1 {graph.sampling_floor(10_000):.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -122,7 +122,10 @@ def _rule_errors(hint, raw, path, errors):
     for name, field in model.model_fields.items():
         if name in raw:
             yield from _rule_errors(_annotated(field), raw[name], (*path, name), errors)
-    for relative, check in (each for each in vars(model).values() if isinstance(each, Rule)):
+    named = {
+        name: each for base in reversed(model.__mro__) for name, each in vars(base).items()
+    }  # inherited too
+    for relative, check in (each for each in named.values() if isinstance(each, Rule)):
         if relative == (".",):
             if sentence := check(raw):
                 yield path, sentence
