@@ -33,7 +33,6 @@ def errors(tmp_path, change):
         ("tasks.sequences.replay", 0.5, "are expectations over the policy's own trajectories"),
         ("tasks.sets.size", 13, "must be at most elements, 12"),
         ("tasks.sets.batch", 1, "≥ 2"),
-        ("tasks.sets.objectives", ["tb"], "got 'tb'"),
         ("tasks.sets.objectives", ["renyi", "renyi"], "names something twice"),
         ("tasks.mixture.objectives", ["flow_matching"], "a continuous policy has no list"),
         ("tasks.phylogeny.species", 9, "≤ 8"),
@@ -47,7 +46,7 @@ def test_a_mistake_is_one_line(tmp_path, path, value, said):
         *inner, last = path.split(".")
         for key in inner:
             block = block[key]
-        block[last] = value
+        block[int(last) if isinstance(block, list) else last] = value
 
     (line,) = errors(tmp_path, change)
     assert f"params.yaml: scales.digits.divergences.{path}: " in line and said in line
@@ -59,6 +58,11 @@ def test_balance_objectives_may_explore(tmp_path):
         block["tasks"]["hypergrid"] |= {"objectives": objectives, "exploration": 0.1, "replay": 0.5}
 
     assert errors(tmp_path, change) == []
+
+
+def test_an_unknown_objective_is_told_what_there_is(tmp_path):
+    (line,) = errors(tmp_path, lambda block: block["tasks"]["sets"].update(objectives=["tb"]))
+    assert "tasks.sets.objectives" in line and "trajectory_balance" in line and "got 'tb'" in line
 
 
 @pytest.mark.parametrize("absent", ("null", "delete"))
