@@ -7,7 +7,7 @@ from mlegfn.report.density import ink
 from mlegfn.report.divergence_metrics import OBJECTIVES, alpha_key
 
 # report/density.py draws points as histograms; here are densities of cells, on a box that the stage chose.
-COLUMNS = 6
+COLUMNS, PIXELS = 6, 200
 LIMITS = {0.0: "forward_kl", 1.0: "reverse_kl"}  # of the α-divergence of P_F from the target: α → 0 and α → 1
 
 
@@ -41,7 +41,7 @@ def _panels(panels, box, columns, lines=1):
             axes.scatter(*values.T, s=1.2, color=style.INK, alpha=0.4, linewidths=0, rasterized=True)
         else:
             axes.imshow(
-                values.T,
+                _coarse(values).T,
                 extent=(*box[0], *box[1]),
                 **{"origin": "lower", "aspect": "auto", "cmap": ink(), "vmin": 0, "vmax": brightest},
                 interpolation="none",
@@ -53,6 +53,13 @@ def _panels(panels, box, columns, lines=1):
         axes.set_title(title, loc="center", fontweight="normal", fontsize=7.5, pad=2.5)
         axes.set_xlabel(text, fontsize=7, labelpad=2)
     return figure
+
+
+def _coarse(values):
+    """Cells [C, C] averaged in blocks to at most PIXELS a side, more than a panel shows."""
+    block = -(-len(values) // PIXELS)
+    side = len(values) // block * block
+    return values[:side, :side].reshape(side // block, block, side // block, block).mean((1, 3))
 
 
 def grid_caption(metrics, task):
