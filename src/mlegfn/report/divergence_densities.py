@@ -83,7 +83,7 @@ def alpha(contents, densities):
     box = [box, box] if np.ndim(box) == 1 else box
     panels = [("target", densities["target", None], "")]
     for row in numbers(contents):
-        text = f"JSD {row['jsd']:.3g}\n{row['modes']:.3g} modes\n{100 * row['mass_inside']:.0f} % inside"
+        text = f"JSD {row['jsd']:.3g}\n{row['modes']:.3g} mode{'s' * (row['modes'] != 1)}\n{100 * row['mass_inside']:.0f} % inside"
         panels.append((row["title"], densities[row["key"]], text))
     rows = -(-len(panels) // 7)
     return _panels(panels, box, -(-len(panels) // rows), lines=3)
