@@ -309,7 +309,8 @@ def imported(module, seen):
 
 
 # Read by every stage, and no result depends on them that its settings do not already show.
-PLUMBING = {"__init__", "config", "validation", "yaml_file", "errors", "artifacts", "paths"}
+PLUMBING = {"__init__", "config", "setting", "divergence_settings", "validation", "yaml_file"}
+PLUMBING |= {"errors", "artifacts", "paths"}
 # What mlegfn.data.load imports, which only fetch calls; to the others mlegfn.data is images.py.
 SOURCES = {
     f"data/{name}"

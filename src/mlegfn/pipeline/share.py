@@ -15,6 +15,7 @@ KINDS = (
     "samples",
     "families",
     "discrete",
+    "divergences",
     "figures",
     "tables",
     "report",
