@@ -142,21 +142,23 @@ def last(node):
 
 def reduced(tree, keep):
     """``tree`` without what does not count; changed in place."""
-    # Under this import a class's annotations are strings, which those who make fields of them may notice.
-    postponed = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
-    fields = any(isinstance(n, ast.AnnAssign) for c in classes(tree) for n in c.body)
-    if ANNOTATIONS not in keep and not fields:
-        for node in postponed:
-            node.names = [alias for alias in node.names if alias.name != "annotations"]
     tree = ast.fix_missing_locations(Reduce(keep, checking(tree)).visit(tree))
+    if not any(annotated(node) for node in ast.walk(tree)):  # else it makes strings of what is left
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                node.names = [alias for alias in node.names if alias.name != "annotations"]
     if NAMES not in keep:
         drop_typing(tree)
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and not node.names)]
     return tree
 
 
-def classes(tree):
-    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+def annotated(node):
+    """Whether a node has an annotation."""
+    return (
+        isinstance(node, ast.AnnAssign)
+        or getattr(node, "annotation", getattr(node, "returns", None)) is not None
+    )
 
 
 def checking(tree):
