@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from mlegfn.errors import UserError
 from mlegfn.pipeline import engine, hashes, lockfile, program, relock
 
-pytestmark = pytest.mark.xdist_group("engines")
-
 BEFORE = '''"""A module."""
 
 import math
@@ -239,6 +237,7 @@ def test_the_hash_of_a_folder_at_a_commit_is_dvcs(tmp_path, monkeypatch):
         relock.Versions("nowhere")
 
 
+@pytest.mark.xdist_group("engines")
 def test_relock_in_a_checkout(smoke, monkeypatch, capsys):
     """An entry is as recorded again, in DVC's own view, exactly where every changed source is the same program."""
     monkeypatch.chdir(smoke.root)
