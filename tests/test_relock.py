@@ -74,6 +74,10 @@ SAME = {
         "\nSIZE = 3",
         "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import torch\n\n    class P: ...\n\nSIZE = 3",
     ),
+    "a declaration for all others": (
+        "\nSIZE = 3",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import torch\nelse:\n    SIZE: int\n\nSIZE = 3",
+    ),
     "quoted annotations": ("def size():", 'def size() -> "list[torch.Tensor] | None":'),
 }
 
@@ -97,6 +101,7 @@ OTHER = {
     "an import": ("import math\n", "import math\nimport torch\n"),
     "a statement in a docstring's place": ('    """A point further out."""', "    print()"),
     "an annotation that does something": ("def size():", "def size() -> print(1):"),
+    "an annotation of a name that there is not": ("def size():", "def size() -> Tensor:"),
     "an annotation that makes a name local": ("    return SIZE", "    SIZE: int\n    return SIZE"),
     "a typing import that is used": ("import math\n", "import math\nfrom typing import Text as dataclass\n"),
     "postponed annotations of a class": (
@@ -251,6 +256,12 @@ def test_relock_in_a_checkout(smoke, monkeypatch, capsys):
 
     def stale():
         return engine.ask_dvc("smoke").stale
+
+    versions = relock.Versions("HEAD")  # a folder's size and number of files as DVC counts them
+    for path, fields in relock.DEPENDENCY.findall("".join(recorded.values())):
+        if path.startswith(relock.SOURCE):
+            measured = {"md5": versions.now(path), **versions.measures(path)}
+            assert all(str(measured[key]) == value for key, value in relock.FIELD.findall(fields)), path
 
     assert relock.relock() == 0 and capsys.readouterr().out == "dvc.lock: every source is as recorded\n"
 

@@ -5,12 +5,13 @@ TYPE_CHECKING:`` blocks, and imports from ``typing`` and ``collections.abc`` tha
 class's annotations are part of it: dataclasses, pydantic and NamedTuple make fields of them. So is whatever a
 program may ask about itself: ``reads`` says what it does ask for.
 
-Two limits. An annotation is evaluated where its function is defined, so a name that does not exist in it stops a
-program that is called the same here; a program that stops has no result that could be wrong. And a program that
-opens its own source files as data is not noticed.
+Two limits. An annotation is evaluated where its function is defined, so one of a name that exists but later, or of
+an attribute that does not, stops a program that is called the same here; a program that stops has no result that
+could be wrong. And a program that opens its own source files as data is not noticed.
 """
 
 import ast
+import builtins
 
 DOCSTRINGS, ANNOTATIONS, LINES, NAMES = "docstrings", "annotations", "source lines", "module namespaces"
 
@@ -70,6 +71,8 @@ BLIND |= {"final", "inference_mode", "lru_cache", "no_grad", "overload", "overri
 BLIND |= {"staticmethod", "wraps"}
 TYPING = ("typing", "collections.abc")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+PLAIN = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.Tuple, ast.List, ast.BinOp, ast.BitOr)
+PLAIN += (ast.Load, ast.Starred)
 SCOPES = (*FUNCTIONS, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -142,7 +145,13 @@ def last(node):
 
 def reduced(tree, keep):
     """``tree`` without what does not count; changed in place."""
-    tree = ast.fix_missing_locations(Reduce(keep, checking(tree)).visit(tree))
+    reduce = Reduce(keep, checking(tree))
+    tree = reduce.visit(tree)
+    if ANNOTATIONS not in keep:
+        known = None if postponed(tree) else {*bound(tree), *dir(builtins)}
+        for function in reduce.blind:
+            strip(function, known)
+    ast.fix_missing_locations(tree)
     if not any(annotated(node) for node in ast.walk(tree)):  # else it makes strings of what is left
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.module == "__future__":
@@ -151,6 +160,16 @@ def reduced(tree, keep):
         drop_typing(tree)
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and not node.names)]
     return tree
+
+
+def postponed(tree):
+    """Whether annotations are not evaluated where they stand."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in tree.body
+    )
 
 
 def annotated(node):
@@ -189,10 +208,11 @@ def bound(tree):
 
 
 class Reduce(ast.NodeTransformer):
-    """Takes out docstrings, annotations and TYPE_CHECKING blocks."""
+    """Takes out docstrings, variables' annotations and TYPE_CHECKING blocks."""
 
     def __init__(self, keep, checking):
         self.keep, self.checking, self.scopes = keep, checking, []
+        self.blind = []  # functions whose decorators do not look at their annotations
 
     def visit(self, node):
         if not isinstance(node, (ast.Module, *FUNCTIONS, ast.ClassDef)):
@@ -204,15 +224,14 @@ class Reduce(ast.NodeTransformer):
         self.scopes.pop()
         if not node.body:
             node.body = [ast.Pass()]
-        blind = isinstance(node, FUNCTIONS) and {last(d) for d in node.decorator_list} <= BLIND
-        if blind and ANNOTATIONS not in self.keep:
-            strip(node)
+        if isinstance(node, FUNCTIONS) and {last(d) for d in node.decorator_list} <= BLIND:
+            self.blind.append(node)
         return node
 
     def visit_If(self, node):
         if not (isinstance(node.test, ast.Name) and node.test.id in self.checking):
             return self.generic_visit(node)
-        return [self.visit(child) for child in node.orelse] or None
+        return self.generic_visit(ast.Module(node.orelse, [])).body
 
     def visit_AnnAssign(self, node):
         node, scope = self.generic_visit(node), self.scopes[-1]
@@ -229,8 +248,8 @@ class Reduce(ast.NodeTransformer):
         return node
 
 
-def strip(function):
-    """Take a function's annotations away, but for those that do something where they are evaluated."""
+def strip(function, known):
+    """Take a function's annotations away, but for those that do something, or fail, where they are evaluated."""
     arguments = function.args
     for each in (
         *arguments.posonlyargs,
@@ -239,17 +258,20 @@ def strip(function):
         arguments.vararg,
         arguments.kwarg,
     ):
-        if each is not None and plain(each.annotation):
+        if each is not None and plain(each.annotation, known):
             each.annotation = None
-    if plain(function.returns):
+    if plain(function.returns, known):
         function.returns = None
 
 
-def plain(annotation):
-    """Whether an annotation is made of names, attributes, subscripts, unions and constants alone."""
-    parts = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.Tuple, ast.List, ast.BinOp, ast.BitOr)
-    parts += (ast.Load, ast.Starred)
-    return annotation is None or all(isinstance(node, parts) for node in ast.walk(annotation))
+def plain(annotation, known=None):
+    """Whether an annotation is made of names (``known`` ones, if given), attributes, subscripts, unions and
+    constants alone."""
+    if annotation is None:
+        return True
+    nodes = list(ast.walk(annotation))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return all(isinstance(node, PLAIN) for node in nodes) and (known is None or names <= known)
 
 
 def assigned(function):

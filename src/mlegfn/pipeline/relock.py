@@ -30,8 +30,10 @@ def relock(revision="HEAD"):
     """
     from dvc.repo import Repo
 
+    from mlegfn import config, graph
     from mlegfn.pipeline import engine
 
+    graph.check(config.load())
     declared = {name: stage.deps for name, stage in engine.read().stages.items()}
     versions = Versions(revision)
     with Repo(".", _wait_for_lock=True) as repo, repo.lock:
@@ -212,7 +214,10 @@ def digest(files):
 
 def git(*arguments, what=None):
     """git's output; a failure is a UserError."""
-    done = subprocess.run(["git", *arguments], capture_output=True)
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True)
+    except FileNotFoundError:
+        raise UserError("git: not found; the recorded sources are in its history, so install it") from None
     if done.returncode:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no such commit"])[-1]
         raise UserError(f"{what or 'git ' + arguments[0]}: {last}; name a commit of this repository")
