@@ -6,16 +6,17 @@ RANKS  ?=
 BIN    := .venv/bin
 
 # Long runs, settings searches, what installs other programs: started by name, not by `make bench`.
-HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py workers.py budget.py)
+HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py workers.py budget.py covered.py)
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test restore record clean-scale lock bench
+.PHONY: help install reproduce test coverage restore record clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
 	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
 	@echo "make test                                               every test, the scale smoke through both engines"
+	@echo "make coverage                                           every test, and which lines of src/ they run"
 	@echo "make restore                                            fetch the recorded artifacts from the DVC remote"
 	@echo "make record                                             push them there"
 	@echo "make clean-scale SCALE=name                             delete one scale's artifacts from this checkout"
@@ -48,6 +49,12 @@ reproduce: .venv/complete
 
 test: .venv/complete
 	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+# Slower than the tests alone. What git ignores holds the processes' own data until it is put together.
+coverage: .venv/complete
+	@rm -f .coverage .coverage.*
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --cov --cov-report=
+	@$(BIN)/python benchmarks/covered.py
 
 restore record: .venv/complete
 	@$(BIN)/mlegfn $@

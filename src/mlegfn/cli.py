@@ -58,6 +58,10 @@ def parser():
 
     add("restore", _restore, "fetch every recorded artifact from the remote")
     add("record", _record, "share every recorded artifact through the remote")
+    relock = add(
+        "relock", _relock, "record edits of comments, docstrings and annotations without running anything"
+    )
+    relock.add_argument("revision", nargs="?", default="HEAD", help="a commit with the sources as recorded")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
@@ -303,6 +307,12 @@ def _record(options):
     from mlegfn.pipeline.share import record
 
     return record()
+
+
+def _relock(options):
+    from mlegfn.pipeline.relock import relock
+
+    return relock(options.revision)
 
 
 def _clean(options):

@@ -23,9 +23,14 @@ log w and a wrong variance.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
 
 __all__ = ["MarkovPair", "Trajectory", "score"]
 
@@ -45,7 +50,7 @@ class Trajectory:
     log_pf: Tensor
     log_pb: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         steps, count = self.states.shape[0] - 1, self.states.shape[1]
         shapes = [tuple(x.shape) for x in (self.log_prior, self.log_pf, self.log_pb)]
         if shapes != [(count,), (steps, count), (steps, count)]:
@@ -54,7 +59,7 @@ class Trajectory:
             )
 
     @property
-    def log_w(self):
+    def log_w(self) -> Tensor:
         """[N]: log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})].
 
         A perfect model has log w(τ) = log p(x_0) for every τ.
@@ -79,14 +84,14 @@ class MarkovPair(Protocol):
     def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """[N]: log P_B(x_t | x_{t−1})."""
 
-    def sample_pb(self, x0: Tensor, generator) -> Tensor:
+    def sample_pb(self, x0: Tensor, generator: "torch.Generator") -> Tensor:
         """[T+1, N, ...]: one joint path of P_B from each x_0."""
 
-    def sample_pf(self, shape, generator) -> Tensor:
+    def sample_pf(self, shape: "Sequence[int]", generator: "torch.Generator") -> Tensor:
         """[T+1, N, ...]: one path of P_F from each of N draws of the prior; ``shape`` is [N, ...]."""
 
 
-def score(pair, states):
+def score(pair: MarkovPair, states: Tensor) -> Trajectory:
     """The ``Trajectory`` of ``states`` [T+1, N, ...] under ``pair``, all steps in one call."""
     steps, count = states.shape[0] - 1, states.shape[1]
     if steps != pair.timesteps:
@@ -103,7 +108,7 @@ def score(pair, states):
     )
 
 
-def step_index(steps, count, device=None):
+def step_index(steps: int, count: int, device: "torch.device | str | None" = None) -> Tensor:
     """[steps·count]: t = 1…steps, each repeated ``count`` times, as flattened trajectories want it."""
     import torch
 

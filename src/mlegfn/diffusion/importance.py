@@ -1,13 +1,18 @@
 """log p(x) of a diffusion model by importance weighting over joint noising trajectories."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from mlegfn.objectives.bounds import elbo, importance_weighted
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator
+
+if TYPE_CHECKING:
+    from mlegfn.diffusion.model import DenoisingModel
 
 __all__ = ["LogLikelihood", "log_likelihood", "log_weights", "precise_log_weights"]
 
@@ -35,7 +40,7 @@ class LogLikelihood:
     trajectories: int
 
 
-def log_likelihood(log_w):
+def log_likelihood(log_w: torch.Tensor) -> LogLikelihood:
     """``LogLikelihood`` of log-weights [N, M], M even, of N points.
 
     With v = Var[w]/(M E[w]²) of a point, the delta method gives log p̂ a variance of v and a bias of −v/2;
@@ -61,7 +66,13 @@ def log_likelihood(log_w):
 
 
 @torch.no_grad()
-def log_weights(model, x, rounds, key, batch=4096):
+def log_weights(
+    model: "DenoisingModel",
+    x: torch.Tensor,
+    rounds: Iterable[int],
+    key: tuple[int | str, ...],
+    batch: int = 4096,
+) -> torch.Tensor:
     """[N, len(rounds)] float64: log w(τ) of one joint noising trajectory of each point x [N, D] a round.
 
     log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})], summed along the path. The
@@ -77,7 +88,9 @@ def log_weights(model, x, rounds, key, batch=4096):
     return torch.cat(columns, 1)
 
 
-def precise_log_weights(draw, start, cap, tolerance):
+def precise_log_weights(
+    draw: Mapping[str, Callable[[range], torch.Tensor]], start: int, cap: int, tolerance: float
+) -> dict[str, torch.Tensor]:
     """{name: log w [N, M]}, one M for all names; ``draw``: {name: f}, f(rounds) → [N, len(rounds)].
 
     M doubles from ``start`` until, for every name, the standard error of the mean −log p̂ *and* its
@@ -94,18 +107,19 @@ def precise_log_weights(draw, start, cap, tolerance):
     return found
 
 
-def precise(log_w, tolerance):
+def precise(log_w: torch.Tensor, tolerance: float) -> bool:
     """Whether M trajectories suffice, as ``precise_log_weights`` means it."""
     measured = log_likelihood(log_w)
     return measured.standard_error < tolerance and measured.bias < tolerance
 
 
-def _noise(model, x, draw):
+def _noise(model: "DenoisingModel", x: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return torch.randn(model.timesteps, *x.shape, generator=draw, dtype=x.dtype)
 
 
-def _one_path(model, x, noise):
+def _one_path(model: "DenoisingModel", x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """[N] float64: log w of the joint path that ``noise`` [T, N, D] drives from x [N, D]."""
+    log_w: torch.Tensor | float
     process, log_w = model.process, 0.0
     for step in range(1, model.timesteps + 1):
         x_prev, t = x, torch.full((len(x),), step)

@@ -1,12 +1,18 @@
 """Negative log-likelihood bounds of a diffusion model, in bits a dimension."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
 from mlegfn.randomness import generator
+
+if TYPE_CHECKING:
+    from mlegfn.diffusion.model import DenoisingModel
+    from mlegfn.diffusion.process import GaussianDiffusion
 
 __all__ = ["BitsPerDim", "bits_per_dim", "bound_table", "epsilon_errors", "prior_term", "reduce_table"]
 
@@ -26,24 +32,28 @@ class BitsPerDim:
     standard_error_clipped: float = 0.0
 
 
-def prior_term(process, x0):
+def prior_term(process: "GaussianDiffusion", x0: torch.Tensor) -> torch.Tensor:
     """[N], nats: L_T = KL(q(x_T | x_0) ‖ N(0, I)) (Ho et al. 2020, eq. 5)."""
     mean, variance = process.marginal(x0.double(), process.timesteps)
     return 0.5 * (variance - 1 - variance.log() + mean**2).flatten(1).sum(1)
 
 
-def noise_of_one(shape, index, timesteps, key):
+def noise_of_one(
+    shape: Sequence[int], index: int, timesteps: int, key: tuple[int | str, ...]
+) -> torch.Tensor:
     """[T, *shape], float32 on the CPU: the noise of image ``index``; row t − 1 is a function of (key, index, t)."""
     return torch.randn(timesteps, *shape, generator=generator(*key, int(index)))
 
 
-def image_noise(x0, indices, timesteps, key):
+def image_noise(
+    x0: torch.Tensor, indices: Iterable[int], timesteps: int, key: tuple[int | str, ...]
+) -> torch.Tensor:
     """[T, N, ...]: the noise of image i at time t is a function of (key, i, t) alone."""
     draws = [noise_of_one(x0.shape[1:], i, timesteps, key) for i in indices]
     return torch.stack(draws, dim=1).to(x0.device, x0.dtype)
 
 
-def check_images(model, x0, batch):
+def check_images(model: "DenoisingModel", x0: torch.Tensor, batch: int) -> None:
     """Refuse, with a ValueError, images that the bound is not defined for, and a batch below 1."""
     if not x0.isfinite().all():
         raise ValueError("x0 holds values that are not finite")
@@ -59,7 +69,7 @@ def check_images(model, x0, batch):
             raise ValueError(f"x0 does not lie on the model's {model.levels} levels in [−1, 1]")
 
 
-def progress(states, description):
+def progress(states: int, description: str) -> tqdm:
     """A bar over network evaluations that shows up when the work takes longer than five seconds."""
     return tqdm(
         total=states,
@@ -72,7 +82,14 @@ def progress(states, description):
     )
 
 
-def bits_per_dim(model, x0, seed=0, batch=512, first_index=0, description="NLL"):
+def bits_per_dim(
+    model: "DenoisingModel",
+    x0: torch.Tensor,
+    seed: int = 0,
+    batch: int = 512,
+    first_index: int = 0,
+    description: str = "NLL",
+) -> BitsPerDim:
     """−log P(x_0) ≤ L_T + Σ_t L_{t−1} + L_0, over d ln 2 (Ho et al. 2020, eq. 5), as a ``BitsPerDim``.
 
     x0 [N, C, H, W]: pixels at the model's levels, scaled to [−1, 1]. Each L_{t−1} is the closed-form KL at
@@ -84,7 +101,14 @@ def bits_per_dim(model, x0, seed=0, batch=512, first_index=0, description="NLL")
 
 
 @torch.no_grad()
-def bound_table(model, x0, seed=0, batch=512, first_index=0, description="NLL"):
+def bound_table(
+    model: "DenoisingModel",
+    x0: torch.Tensor,
+    seed: int = 0,
+    batch: int = 512,
+    first_index: int = 0,
+    description: str = "NLL",
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(unclipped, clipped), each [T+1, N] float64 on the CPU, nats: L_0 … L_T of the images x0, which are number
     first_index, first_index + 1, … of the whole: tables of neighbouring slices are put together along dim 1.
     Arguments and errors as for ``bits_per_dim``."""
@@ -115,7 +139,7 @@ def bound_table(model, x0, seed=0, batch=512, first_index=0, description="NLL"):
     return terms, clipped
 
 
-def reduce_table(terms, clipped, dims):
+def reduce_table(terms: torch.Tensor, clipped: torch.Tensor, dims: int) -> BitsPerDim:
     """``BitsPerDim`` of whole tables [T+1, N], nats (``bound_table``), of images with ``dims`` pixel values."""
     if terms.ndim != 2 or terms.shape != clipped.shape or not terms.numel():
         raise ValueError(
@@ -126,7 +150,9 @@ def reduce_table(terms, clipped, dims):
 
 
 @torch.no_grad()
-def epsilon_errors(model, x0, seed=0, batch=512, first_index=0):
+def epsilon_errors(
+    model: "DenoisingModel", x0: torch.Tensor, seed: int = 0, batch: int = 512, first_index: int = 0
+) -> torch.Tensor:
     """[T, N] float64: ‖ε − ε_θ(x_t, t)‖²/d of each image of x0; its mean over images is what
     ``analytic_log_variance`` wants. The images are number ``first_index``, … of their set."""
     T = model.timesteps

@@ -1,6 +1,8 @@
 """The generating process P_F of a diffusion model, over a fixed noising process P_B."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -8,6 +10,9 @@ from mlegfn.diffusion.decoder import discretised_log_prob
 from mlegfn.diffusion.process import normal_log_prob
 from mlegfn.diffusion.variances import fixed_log_variance
 from mlegfn.randomness import onto
+
+if TYPE_CHECKING:
+    from mlegfn.diffusion.process import GaussianDiffusion
 
 __all__ = ["DenoisingModel", "Prediction"]
 
@@ -30,22 +35,31 @@ class DenoisingModel:
         log-probability. None: continuous data, a Gaussian to the end, log w bounds a log-density.
     """
 
-    def __init__(self, network, process, log_variance=None, levels=None, decoder="exact"):
+    def __init__(
+        self,
+        network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        process: "GaussianDiffusion",
+        log_variance: torch.Tensor | None = None,
+        levels: int | None = None,
+        decoder: str = "exact",
+    ) -> None:
         self.network, self.process = network, process
         self.log_variance, self.levels, self.decoder = log_variance, levels, decoder
         self.timesteps = process.timesteps
-        self._tables = {}
+        self._tables: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
         self.every_row = False  # what a GPU does in ``_where_first``, wherever it is
 
-    def with_process(self, process, log_variance):
+    def with_process(
+        self, process: "GaussianDiffusion", log_variance: torch.Tensor | None
+    ) -> "DenoisingModel":
         """The same network on another chain (``respaced``), with that chain's variances."""
         return DenoisingModel(self.network, process, log_variance, self.levels, self.decoder)
 
-    def evaluate(self, x_t, t):
+    def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The network's raw output at states x_t [N, ...], t [N] in 1…T: one evaluation a state."""
         return self.network(x_t, self.network_time(t))
 
-    def interpret(self, out, x_t, t):
+    def interpret(self, out: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> Prediction:
         """The ``Prediction`` that ``evaluate``'s output stands for on *this* chain."""
         if self.log_variance is not None:
             return Prediction(out, _columns(self._lookup("fixed", t, x_t), x_t))
@@ -54,21 +68,22 @@ class DenoisingModel:
         small = _columns(self._lookup("small", t, x_t), x_t)
         return Prediction(eps, small + (v + 1) / 2 * (large - small))
 
-    def predict(self, x_t, t):
+    def predict(self, x_t: torch.Tensor, t: torch.Tensor) -> Prediction:
         """``interpret`` of ``evaluate``."""
         return self.interpret(self.evaluate(x_t, t), x_t, t)
 
-    def network_time(self, t):
+    def network_time(self, t: torch.Tensor) -> torch.Tensor:
         """What the network calls the steps t [N] of this chain (0-based)."""
         return self._lookup("time", t, t)
 
-    def _lookup(self, name, t, like):
+    def _lookup(self, name: str, t: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         key = (name, like.dtype, like.device)
         if key not in self._tables:
             if name == "time":
                 table = torch.cat([torch.zeros(1, dtype=torch.long), self.process.network_times])
             elif name == "fixed":
-                table = self.log_variance.to(like.dtype)
+                # ``interpret`` has looked whether there is one.
+                table = self.log_variance.to(like.dtype)  # type: ignore[union-attr]
             elif name == "large":
                 table = self.process.beta.clamp(min=1e-20).log().to(like.dtype)
             else:
@@ -76,28 +91,41 @@ class DenoisingModel:
             self._tables[key] = onto(like.device, table)
         return self._tables[key][t]
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: torch.Tensor) -> torch.Tensor:
         return self.process.log_prior(x_T)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return self.process.log_pb(x_prev, x_t, t)
 
-    def log_pf(self, x_prev, x_t, t, prediction=None):
+    def log_pf(
+        self, x_prev: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, prediction: Prediction | None = None
+    ) -> torch.Tensor:
         """[N], nats: log P_F(x_{t−1} | x_t); give ``prediction`` to reuse an evaluation."""
         prediction = prediction or self.predict(x_t, t)
         mean = self.process.reverse_mean(x_t, t, prediction.eps)
         return self._log_prob(x_prev, mean, prediction.log_variance, t)
 
-    def _log_prob(self, x_prev, mean, log_variance, t):
+    def _log_prob(
+        self, x_prev: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor, t: torch.Tensor
+    ) -> torch.Tensor:
         log_prob = normal_log_prob(x_prev, mean, log_variance)
         if self.levels is None:
             return log_prob
         return self._where_first(t, log_prob, self._decoded, x_prev, mean, log_variance.expand_as(mean))
 
-    def _decoded(self, x0, mean, log_variance):
-        return discretised_log_prob(x0, mean, log_variance, self.levels, self.decoder)
+    def _decoded(self, x0: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+        # Only called where there are levels.
+        return discretised_log_prob(x0, mean, log_variance, self.levels, self.decoder)  # type: ignore[arg-type]
 
-    def _where_first(self, t, values, function, x0, mean, log_variance):
+    def _where_first(
+        self,
+        t: torch.Tensor,
+        values: torch.Tensor,
+        function: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+        x0: torch.Tensor,
+        mean: torch.Tensor,
+        log_variance: torch.Tensor,
+    ) -> torch.Tensor:
         """``values`` [N], but ``function`` of the rows where t = 1.
 
         Looking which rows these are makes the host wait for a GPU, so there ``function`` does all of them; those
@@ -112,7 +140,15 @@ class DenoisingModel:
             return values
         return values.index_copy(0, first, function(x0[first], mean[first], log_variance[first]))
 
-    def bound_terms(self, x0, x_t, t, prediction=None, clip=False, detach_mean=False):
+    def bound_terms(
+        self,
+        x0: torch.Tensor,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        prediction: Prediction | None = None,
+        clip: bool = False,
+        detach_mean: bool = False,
+    ) -> torch.Tensor:
         """[N], nats: L_{t−1} = KL(q(x_{t−1}|x_t,x_0) ‖ P_F(·|x_t)); for t = 1, L_0 = −log P_F(x_0|x_1).
 
         Ho et al. 2020, eq. 5. ``clip``: x̂_0 is first clipped to [−1, 1], as in DDPM's evaluation (then
@@ -140,11 +176,17 @@ class DenoisingModel:
             log_variance.expand_as(x_t),
         )
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self.process.sample_trajectory(x0, generator)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator, device="cpu", keep=None):
+    def sample_pf(
+        self,
+        shape: Sequence[int],
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        keep: Iterable[int] | torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """[T+1, N, ...]: one path of P_F from each of N draws of the prior, index t is x_t; x_0 is the mean
         of the last step, without noise, as in DDPM. ``keep``: only the states at these times, in this order."""
         x = torch.randn(shape, generator=generator).to(device)
@@ -162,5 +204,5 @@ class DenoisingModel:
         return torch.stack([states[t] for t in wanted])
 
 
-def _columns(values, like):
+def _columns(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))

@@ -1,13 +1,22 @@
 """The noising process P_B = q: marginals, posteriors, bridges, joint trajectories."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from mlegfn.randomness import onto
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
 __all__ = ["GaussianDiffusion", "normal_log_prob"]
 
 
-def normal_log_prob(x, mean, log_variance):
+def normal_log_prob(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """[N, ...] → [N], nats: log N(x; mean, exp(log_variance)·I), summed over all but the first axis."""
     terms = -0.5 * ((x - mean) ** 2 * torch.exp(-log_variance) + log_variance + LOG_2PI)
     return terms.expand_as(x).flatten(1).sum(1)
@@ -27,7 +36,7 @@ class GaussianDiffusion:
     as diffusers counts); it differs from 0…T−1 only after ``respaced``.
     """
 
-    def __init__(self, betas, network_times=None):
+    def __init__(self, betas: Tensor | Sequence[float], network_times: Tensor | None = None) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or len(betas) < 1:
             raise ValueError(f"betas must be [T], got shape {tuple(betas.shape)}")
@@ -51,9 +60,9 @@ class GaussianDiffusion:
         self.mean_eps = self.beta / one_minus.sqrt()
         self.eps_to_mean = self.mean_eps / self.sqrt_alpha
         self.network_times = torch.arange(len(betas)) if network_times is None else network_times
-        self._cast = {}
+        self._cast: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
-    def table(self, name, t, like):
+    def table(self, name: str, t: Tensor | int, like: Tensor) -> Tensor:
         """Entries ``t`` of table ``name`` in the dtype and on the device of ``like``, ready to broadcast."""
         key = (name, like.dtype, like.device)
         if key not in self._cast:
@@ -61,7 +70,7 @@ class GaussianDiffusion:
         values = self._cast[key][t]
         return values.view(-1, *[1] * (like.ndim - 1)) if values.ndim else values
 
-    def _check(self, t, *states):
+    def _check(self, t: Tensor | int, *states: Tensor) -> None:
         """Refuse times outside 0…T and states whose shapes would broadcast to something else."""
         shapes = {tuple(x.shape) for x in states}
         if len(shapes) > 1:
@@ -74,38 +83,38 @@ class GaussianDiffusion:
             if low < 0 or high > self.timesteps:
                 raise ValueError(f"times lie in 0…{self.timesteps}, got {low}…{high}")
 
-    def marginal(self, x0, t):
+    def marginal(self, x0: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
         """Mean [N, ...] and variance of q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I)."""
         self._check(t, x0)
         return self.table("sqrt_alpha_bar", t, x0) * x0, self.table("noise_variance", t, x0)
 
-    def noise(self, x0, t, eps):
+    def noise(self, x0: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
         """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε."""
         self._check(t, x0, eps)
         return self.table("sqrt_alpha_bar", t, x0) * x0 + self.table("noise_std", t, x0) * eps
 
-    def noise_of(self, x0, x_t, t):
+    def noise_of(self, x0: Tensor, x_t: Tensor, t: Tensor | int) -> Tensor:
         """The ε with x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: what a network at x_t should predict."""
         self._check(t, x0, x_t)
         return (x_t - self.table("sqrt_alpha_bar", t, x0) * x0) / self.table("noise_std", t, x0)
 
-    def predict_x0(self, x_t, t, eps):
+    def predict_x0(self, x_t: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
         """x̂_0 = (x_t − √(1 − ᾱ_t) ε)/√ᾱ_t."""
         self._check(t, x_t, eps)
         return (x_t - self.table("noise_std", t, x_t) * eps) / self.table("sqrt_alpha_bar", t, x_t)
 
-    def posterior(self, x0, x_t, t):
+    def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
         """Mean and variance β̃_t of q(x_{t−1} | x_t, x_0)."""
         self._check(t, x0, x_t)
         mean = self.table("posterior_x0", t, x_t) * x0 + self.table("posterior_xt", t, x_t) * x_t
         return mean, self.table("posterior_variance", t, x_t)
 
-    def reverse_mean(self, x_t, t, eps):
+    def reverse_mean(self, x_t: Tensor, t: Tensor | int, eps: Tensor) -> Tensor:
         """μ(x_t, ε) = (x_t − β_t/√(1 − ᾱ_t) · ε)/√α_t: the posterior mean with x̂_0 in place of x_0."""
         self._check(t, x_t, eps)
         return (x_t - self.table("mean_eps", t, x_t) * eps) / self.table("sqrt_alpha", t, x_t)
 
-    def bridge(self, x_s, x_t, s, r, t):
+    def bridge(self, x_s: Tensor, x_t: Tensor, s: int, r: int, t: int) -> tuple[Tensor, float]:
         """Mean and variance of q(x_r | x_s, x_t) for s < r < t; x_0's posterior is its case s = 0."""
         if not (0 <= s < r < t <= self.timesteps):
             raise ValueError(f"a bridge needs 0 ≤ s < r < t ≤ T, got s={s}, r={r}, t={t}")
@@ -117,17 +126,17 @@ class GaussianDiffusion:
         mean = (early.sqrt() * v_late / total).item() * x_s + (late.sqrt() * v_early / total).item() * x_t
         return mean, (v_early * v_late / total).item()
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         """[N]: log N(x_T; 0, I)."""
         return normal_log_prob(x_T, x_T.new_zeros(()), x_T.new_zeros(()))
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor | int) -> Tensor:
         """[N]: log q(x_t | x_{t−1})."""
         self._check(t, x_prev, x_t)
         mean = self.table("sqrt_alpha", t, x_t) * x_prev
         return normal_log_prob(x_t, mean, self.table("beta", t, x_t).log())
 
-    def sample_trajectory(self, x0, generator):
+    def sample_trajectory(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         """[T+1, B, ...]: ONE joint noising path x_0, x_1, … x_T of each image."""
         states = x0.new_empty((self.timesteps + 1, *x0.shape))
         if x0.device.type == "cpu":
@@ -136,7 +145,7 @@ class GaussianDiffusion:
             states[1:] = onto(x0.device, torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype))
         return self._drive(x0, states)
 
-    def trajectory_of(self, x0, noise):
+    def trajectory_of(self, x0: Tensor, noise: Tensor) -> Tensor:
         """The joint path [T+1, B, ...] that ``noise`` [T, B, ...] drives: x_t = √α_t x_{t−1} + √β_t ε_t."""
         if noise.shape != (self.timesteps, *x0.shape):
             raise ValueError(
@@ -144,7 +153,7 @@ class GaussianDiffusion:
             )
         return self._drive(x0, torch.cat([x0[None], noise]))
 
-    def _drive(self, x0, states):
+    def _drive(self, x0: Tensor, states: Tensor) -> Tensor:
         """Turn ``states`` [T+1, B, ...], noise but for entry 0, into the path from x0 in place: with a noise
         tensor of its own and a list of states beside it, memory would peak at three times the path."""
         states[0] = x0
@@ -153,7 +162,7 @@ class GaussianDiffusion:
             states[t].mul_(spread).add_(drift * states[t - 1])
         return states
 
-    def sample_bridge(self, x_s, x_t, s, t, generator):
+    def sample_bridge(self, x_s: Tensor, x_t: Tensor, s: int, t: int, generator: torch.Generator) -> Tensor:
         """[t−s+1, B, ...]: one joint path x_s, …, x_t of q given both ends."""
         if not 0 <= s < t <= self.timesteps:
             raise ValueError(f"a bridge needs 0 ≤ s < t ≤ T, got s={s}, t={t}")
@@ -164,7 +173,7 @@ class GaussianDiffusion:
             states.append(mean + variance**0.5 * noise)
         return torch.stack([*states, x_t])
 
-    def respaced(self, steps):
+    def respaced(self, steps: int) -> GaussianDiffusion:
         """The process on ``steps`` of our T times (always T itself): the same marginals at those times."""
         if not 1 <= steps <= self.timesteps:
             raise ValueError(f"cannot keep {steps} of {self.timesteps} steps")

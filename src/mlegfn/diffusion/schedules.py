@@ -7,7 +7,7 @@ import torch
 __all__ = ["betas"]
 
 
-def betas(timesteps, schedule="linear", start=1e-4, end=0.02):
+def betas(timesteps: int, schedule: str = "linear", start: float = 1e-4, end: float = 0.02) -> torch.Tensor:
     """[T] float64. ``linear``: from ``start`` to ``end`` (Ho et al. 2020, §4). ``cosine``:
     ᾱ_t = f(t)/f(0), f(t) = cos²(π/2 · (t/T + s)/(1 + s)), s = 0.008, β ≤ 0.999
     (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""

@@ -7,13 +7,25 @@ evaluates those of a slice of the images, and ``reduce_terms`` makes a ``BitsPer
 import math
 import os
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from mlegfn.diffusion.likelihood import BitsPerDim, check_images, noise_of_one, prior_term, progress
 from mlegfn.randomness import generator
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from typing import TypeVar
+
+    from mlegfn.diffusion.model import DenoisingModel
+    from mlegfn.diffusion.process import GaussianDiffusion
+
+    Item = TypeVar("Item")
+    Result = TypeVar("Result")
 
 __all__ = [
     "Design",
@@ -58,7 +70,7 @@ class Terms:
     clipped: torch.Tensor
 
 
-def spread_guess(process):
+def spread_guess(process: "GaussianDiffusion") -> torch.Tensor:
     """[T] float64: a model-free guess, up to a factor, of the standard deviation over images of L_0 … L_{T−1}.
 
     With σ_t² = β_t, L_{t−1} is w_t E‖ε − ε̂‖²/d a dimension, w_t = β_t/(2α_t(1 − ᾱ_t)), and an optimal ε̂ for data of
@@ -73,7 +85,7 @@ def spread_guess(process):
     return weight * error**0.7
 
 
-def allocation(process, images, evaluations):
+def allocation(process: "GaussianDiffusion", images: int, evaluations: float) -> torch.Tensor:
     """[T] int64: of how many of N images L_0 … L_{T−1} is evaluated; their sum is about N · evaluations.
 
     n ∝ (1 − FLOOR) · spread_guess + FLOOR · its mean, between LEAST and N (Neyman's allocation with a uniform
@@ -97,7 +109,7 @@ def allocation(process, images, evaluations):
     share[0] = math.inf
     low, high = 0.0, images / share.min().item()  # at ``high`` every n is N
 
-    def counts(factor):
+    def counts(factor: float) -> torch.Tensor:
         return (factor * share).clamp(least, images).round().long()
 
     for _ in range(100):  # bisection: the sum rises with the factor
@@ -106,7 +118,7 @@ def allocation(process, images, evaluations):
     return counts(high) if counts(high).sum() <= wanted else counts(low)
 
 
-def design(process, images, evaluations, seed=0):
+def design(process: "GaussianDiffusion", images: int, evaluations: float, seed: int = 0) -> Design:
     """The ``Design`` for N images: for each t the first n of a permutation of the images that is a function of
     (seed, t), so n of them without replacement, independently from t to t. Errors as for ``allocation``."""
     counts = allocation(process, images, evaluations)
@@ -122,7 +134,16 @@ def design(process, images, evaluations, seed=0):
 
 
 @torch.no_grad()
-def sampled_terms(model, x0, design, seed=0, batch=512, first_index=0, threads=None, description="NLL"):
+def sampled_terms(
+    model: "DenoisingModel",
+    x0: torch.Tensor,
+    design: Design,
+    seed: int = 0,
+    batch: int = 512,
+    first_index: int = 0,
+    threads: int | None = None,
+    description: str = "NLL",
+) -> Terms:
     """The ``Terms`` that ``design`` asks for of the images x0, number first_index, first_index + 1, … of its N.
 
     x0, seed and the noise are as in ``likelihood.bits_per_dim``: each value is the one in its table. ``threads``
@@ -164,7 +185,15 @@ def sampled_terms(model, x0, design, seed=0, batch=512, first_index=0, threads=N
     )
 
 
-def _noise(x0, image, step, timesteps, key, batch, threads):
+def _noise(
+    x0: torch.Tensor,
+    image: torch.Tensor,
+    step: torch.Tensor,
+    timesteps: int,
+    key: tuple[int | str, ...],
+    batch: int,
+    threads: int,
+) -> Iterator[torch.Tensor]:
     """The noise [P, C, H, W] of the sorted pairs (image, step), in pieces of ``batch`` rows, on the CPU.
 
     An image's T rows are one stream, so all are drawn and most dropped; torch.randn lets go of the GIL, so
@@ -173,7 +202,7 @@ def _noise(x0, image, step, timesteps, key, batch, threads):
     indices, counts = image.unique_consecutive(return_counts=True)
     wanted = zip(indices.tolist(), step.split(counts.tolist()))
 
-    def draw(item):
+    def draw(item: tuple[int, torch.Tensor]) -> torch.Tensor:
         return noise_of_one(x0.shape[1:], item[0], timesteps, key)[item[1]]
 
     with ThreadPoolExecutor(threads) as pool:
@@ -188,9 +217,11 @@ def _noise(x0, image, step, timesteps, key, batch, threads):
             yield torch.cat(held)
 
 
-def _ahead(pool, function, items, window):
+def _ahead(
+    pool: ThreadPoolExecutor, function: "Callable[[Item], Result]", items: "Iterable[Item]", window: int
+) -> "Iterator[Result]":
     """``function`` of each item, in their order, computed by the pool at most ``window`` items ahead."""
-    waiting = deque()
+    waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
         if len(waiting) > window:
@@ -199,12 +230,12 @@ def _ahead(pool, function, items, window):
         yield waiting.popleft().result()
 
 
-def join(parts):
+def join(parts: Iterable[Terms]) -> Terms:
     """The ``Terms`` of several slices as one, in whatever order."""
     return Terms(*(torch.cat([getattr(p, name) for p in parts]) for name in Terms.__dataclass_fields__))
 
 
-def reduce_terms(design, terms, dims):
+def reduce_terms(design: Design, terms: Terms, dims: int) -> BitsPerDim:
     """``BitsPerDim`` of *all* the terms that ``design`` asks for, of images with ``dims`` pixel values.
 
     With m_t the mean of L_{t−1} over its n_t images S_t, the estimate of Σ_t L_{t−1} of image i is
@@ -229,13 +260,18 @@ def reduce_terms(design, terms, dims):
             "were all slices of the images put together, each once?"
         )
     image, step, bits = terms.image[order], terms.step[order], dims * math.log(2)
+    per_image: tuple[torch.Tensor, torch.Tensor]
+    means: tuple[torch.Tensor, torch.Tensor]
+    errors: tuple[float, float]
     per_image, means, errors = zip(
         *(_reduced(design, image, step, values[order] / bits) for values in (terms.value, terms.clipped))
     )
     return BitsPerDim(*per_image, means[0], len(design.image) / N, *errors)
 
 
-def _reduced(design, image, step, values):
+def _reduced(
+    design: Design, image: torch.Tensor, step: torch.Tensor, values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, float]:
     """(per image [N], per step [T+1], standard error) of sorted terms in the units of ``values``."""
     N, counts = design.images, design.counts.double()
     zeros = torch.zeros(len(counts), dtype=torch.float64)
@@ -247,13 +283,20 @@ def _reduced(design, image, step, values):
     return per_image, means, sampling_variance(design.counts, variances, N).sqrt().item()
 
 
-def sampling_variance(counts, variances, images):
+def sampling_variance(counts: torch.Tensor, variances: torch.Tensor, images: int) -> torch.Tensor:
     """Variance [] of Σ_t m_t: Σ_t (1 − n_t/N) s_t²/n_t, for counts n [S] and variances over images s² [S]."""
     counts = counts.double()
     return ((1 - counts / images) * variances / counts).sum()
 
 
-def stratified_bits_per_dim(model, x0, seed=0, evaluations=100, batch=512, description="NLL"):
+def stratified_bits_per_dim(
+    model: "DenoisingModel",
+    x0: torch.Tensor,
+    seed: int = 0,
+    evaluations: float = 100,
+    batch: int = 512,
+    description: str = "NLL",
+) -> BitsPerDim:
     """What ``likelihood.bits_per_dim(model, x0, seed)`` is, estimated from ``evaluations`` network evaluations an
     image, on average, with the same noise: a ``BitsPerDim`` with a standard error against it.
 

@@ -1,11 +1,22 @@
 """Reverse variances σ_t²: fixed, or the analytic optimum for a given network."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from mlegfn.diffusion.process import GaussianDiffusion
 
 __all__ = ["analytic_log_variance", "fixed_log_variance"]
 
 
-def fixed_log_variance(process, kind):
+def fixed_log_variance(process: GaussianDiffusion, kind: str) -> Tensor:
     """[T+1] float64, log σ_t²: ``large`` is β_t, ``small`` is β̃_t (Ho et al. 2020, §3.2).
 
     Both with t = 1 replaced by β̃_2, as in DDPM's code: β̃_1 is 0 and has no logarithm.
@@ -19,7 +30,7 @@ def fixed_log_variance(process, kind):
     return table.log()
 
 
-def analytic_log_variance(process, mean_squared_error):
+def analytic_log_variance(process: GaussianDiffusion, mean_squared_error: Tensor | Sequence[float]) -> Tensor:
     """[T+1] float64, log σ_t² with σ_t² = β̃_t + c_t² · E‖ε − ε_θ(x_t, t)‖²/d, c_t = β_t/√(α_t(1 − ᾱ_t)).
 
     The scalar variance that maximises the bound for a given network: the derivative of

@@ -1,7 +1,14 @@
 """What every objective asks of its arguments."""
 
+from __future__ import annotations
 
-def log_weights(log_w, least):
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def log_weights(log_w: Tensor, least: int) -> None:
     """Refuse log-weights that are not [B, M] with M ≥ ``least`` finite entries."""
     if log_w.ndim != 2:
         raise ValueError(f"log_w must be [B, M] (images × trajectories), got shape {tuple(log_w.shape)}")
@@ -12,14 +19,14 @@ def log_weights(log_w, least):
         raise ValueError("log_w holds values that are not finite")
 
 
-def shapes(**wanted):
+def shapes(**wanted: tuple[Tensor, str]) -> dict[str, int]:
     """Refuse tensors of other shapes: ``shapes(log_flow=(log_flow, "N T+1"), log_pf=(log_pf, "N T"))``.
 
     A letter is a size, everywhere the same. Returns {letter: size}.
     """
-    sizes = {}
+    sizes: dict[str, int] = {}
     for name, (tensor, axes) in wanted.items():
-        axes = axes.split()
+        axes = axes.split()  # type: ignore[assignment]  # a list from here
         if tensor.ndim != len(axes):
             raise ValueError(f"{name} must be [{', '.join(axes)}], got shape {tuple(tensor.shape)}")
         for axis, size in zip(axes, tensor.shape):
@@ -31,7 +38,7 @@ def shapes(**wanted):
     return sizes
 
 
-def finite(**tensors):
+def finite(**tensors: Tensor) -> None:
     """Refuse values that are not finite; a reward or flow of zero is called one."""
     for name, tensor in tensors.items():
         if tensor.is_cuda or tensor.detach().isfinite().all():  # on a GPU, looking would make the host wait

@@ -10,9 +10,16 @@ stands in ``log_flow[n, lengths[n]]``, whatever comes later is ignored (it need 
 gradient.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from mlegfn.objectives._check import finite, shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "detailed_balance",
@@ -23,7 +30,7 @@ __all__ = [
 ]
 
 
-def flow_matching(log_inflow, log_outflow):
+def flow_matching(log_inflow: Tensor, log_outflow: Tensor) -> Tensor:
     """[N, P], [N, C] → [N]: (log Σ inflow − log Σ outflow)² of N states (arXiv 2106.04399).
 
     Log edge flows from the parents and to the children, −∞ where there is none. The reward belongs to the
@@ -36,20 +43,22 @@ def flow_matching(log_inflow, log_outflow):
     return (inflow - outflow).square()
 
 
-def detailed_balance(log_flow, log_pf, log_pb, lengths=None):
+def detailed_balance(
+    log_flow: Tensor, log_pf: Tensor, log_pb: Tensor, lengths: Tensor | None = None
+) -> Tensor:
     """[N, T+1], [N, T], [N, T] → [N, T]: (log F(s)P_F(s'|s) − log F(s')P_B(s|s'))², arXiv 2111.09266."""
     log_flow, log_ratio, there = _trajectories(log_flow, log_pf, log_pb, lengths)
     return ((log_flow[:, :-1] - log_flow[:, 1:] + log_ratio) * there[:, 1:]).square()
 
 
-def trajectory_balance(log_pf, log_pb, log_reward, log_z):
+def trajectory_balance(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor, log_z: Tensor) -> Tensor:
     """[N], [N], [N], [] → [N]: (log Z + Σ log P_F − log R(x) − Σ log P_B)² (arXiv 2201.13259)."""
     shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"), log_z=(log_z, ""))
     finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward, log_z=log_z)
     return (log_z + log_pf - log_reward - log_pb).square()
 
 
-def log_variance(log_pf, log_pb, log_reward):
+def log_variance(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor) -> Tensor:
     """[N], [N], [N] → [N]: trajectory balance with log Z where it is best for this batch; none is learned.
 
     Squared deviations of log P_F − log R − log P_B from their mean (VarGrad, arXiv 2010.10436). The batch may
@@ -61,7 +70,9 @@ def log_variance(log_pf, log_pb, log_reward):
     return trajectory_balance(log_pf, log_pb, log_reward, -(log_pf - log_pb - log_reward).mean())
 
 
-def sub_trajectory_balance(log_flow, log_pf, log_pb, lam, lengths=None):
+def sub_trajectory_balance(
+    log_flow: Tensor, log_pf: Tensor, log_pb: Tensor, lam: float, lengths: Tensor | None = None
+) -> Tensor:
     """[N, T+1], [N, T], [N, T] → [N]: mean over all 0 ≤ i < j ≤ T, with weights λ^{j−i}, of
 
         (log F(s_i) + Σ_{i≤k<j} log P_F − log F(s_j) − Σ_{i≤k<j} log P_B)²   (arXiv 2209.12782).
@@ -82,7 +93,9 @@ def sub_trajectory_balance(log_flow, log_pf, log_pb, lam, lengths=None):
     return (weight * residual.square()).sum((1, 2)) / weight.sum((1, 2))
 
 
-def _trajectories(log_flow, log_pf, log_pb, lengths):
+def _trajectories(
+    log_flow: Tensor, log_pf: Tensor, log_pb: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """log F [N, T+1], log P_F/P_B [N, T], both 0 beyond the end, and which states there are [N, T+1]."""
     sizes = shapes(log_flow=(log_flow, "N T+1"), log_pf=(log_pf, "N T"), log_pb=(log_pb, "N T"))
     if lengths is None:

@@ -1,11 +1,18 @@
 """Trajectory-balance consistency (TBC)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from mlegfn.objectives._check import log_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["consistency", "huber_consistency"]
 
 
-def consistency(log_w):
+def consistency(log_w: Tensor) -> Tensor:
     """[B, M] → [B], nats²: the unbiased variance of log w over M ≥ 2 trajectories of the same x.
 
         1/(M−1) Σ_m (log w_m − mean)²  =  ½ · mean over pairs of (log w_m − log w_m′)²
@@ -18,7 +25,7 @@ def consistency(log_w):
     return log_w.var(1, correction=1)
 
 
-def huber_consistency(log_w, delta):
+def huber_consistency(log_w: Tensor, delta: float) -> Tensor:
     """[B, M] → [B]: as ``consistency``, but linear in residuals beyond ``delta`` nats.
 
     With r_m = log w_m − mean: 1/(M−1) Σ_m r_m² if |r_m| ≤ δ, else δ(2|r_m| − δ) (Huber 1964, twice

@@ -25,7 +25,16 @@ Where ∇f = k f ∇log P_F, as for the α-divergences, the two terms are one, (
 second alone over-corrects. ``combined`` is our own: one leave-one-out baseline for the sum.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
 
 __all__ = ["CONTROL_VARIATES", "best_scalar", "combined", "others", "surrogate"]
 
@@ -33,7 +42,12 @@ CONTROL_VARIATES = ("none", "leave_one_out", "score", "both", "score_signed", "b
 EPS = 1e-8  # assumed: the text that we hold does not give it
 
 
-def surrogate(f, log_pf, control_variate="leave_one_out", parameters=None):
+def surrogate(
+    f: Tensor,
+    log_pf: Tensor,
+    control_variate: str = "leave_one_out",
+    parameters: Iterable[Tensor] | None = None,
+) -> Tensor:
     """[]: a scalar whose gradient is the batch's estimate of E[∇f + f ∇log P_F].
 
     f, log_pf: [N], with their graphs; parameters: what the score function is taken of, for ``score*`` and ``both*``.
@@ -53,14 +67,14 @@ def surrogate(f, log_pf, control_variate="leave_one_out", parameters=None):
     return first + _silent((weight * log_pf).mean())
 
 
-def combined(weight, log_pf):
+def combined(weight: Tensor, log_pf: Tensor) -> Tensor:
     """[]: a scalar whose gradient is the batch's estimate of E[h ∇log P_F], h = ``weight`` [N], with one
     leave-one-out baseline."""
     weight = weight.detach()
     return _silent(((weight - others(weight)) * log_pf).mean())
 
 
-def others(values, dim=0):
+def others(values: Tensor, dim: int = 0) -> Tensor:
     """Of the same shape: for each value the mean of the *other* ones along ``dim``, the leave-one-out baseline."""
     count = values.shape[dim]
     if count < 2:
@@ -68,19 +82,23 @@ def others(values, dim=0):
     return (values.sum(dim, keepdim=True) - values) / (count - 1)
 
 
-def _silent(x):
+def _silent(x: Tensor) -> Tensor:
     """x without its value: 0 whose gradient is that of x."""
     return x - x.detach()
 
 
-def best_scalar(f, log_pf, parameters, signed=True):
+def best_scalar(
+    f: Tensor, log_pf: Tensor, parameters: Iterable[Tensor] | None, signed: bool = True
+) -> Tensor:
     """[]: a, the batch's estimate of the scalar that takes most variance from ∇f − a ∇log P_F; arguments as
     ``surrogate``."""
     inner, square = products(f, log_pf, parameters, signed)
     return inner / (EPS + square)
 
 
-def products(f, log_pf, parameters, signed=True):
+def products(
+    f: Tensor, log_pf: Tensor, parameters: Iterable[Tensor] | None, signed: bool = True
+) -> tuple[Tensor, Tensor]:
     """[], []: estimates of N E⟨∇f, ∇log P_F⟩ and of N E‖∇log P_F‖², unbiased for any N."""
     parameters = [p for p in parameters or () if p.requires_grad]
     if not parameters:
@@ -95,4 +113,5 @@ def products(f, log_pf, parameters, signed=True):
         torch.autograd.grad((sign * x).sum(), parameters, retain_graph=True, materialize_grads=True)
         for x in (f, log_pf)
     )
-    return sum((a * b).sum() for a, b in zip(of_f, of_score)), sum(b.square().sum() for b in of_score)
+    # There is a parameter, so no sum is the 0 that it starts from.
+    return sum((a * b).sum() for a, b in zip(of_f, of_score)), sum(b.square().sum() for b in of_score)  # type: ignore[return-value]

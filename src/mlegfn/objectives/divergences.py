@@ -20,8 +20,17 @@ batch, which is divided out so that nothing overflows; the paper takes it from a
 the gradients of Tsallis and forward KL, and nothing of Rényi's.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from mlegfn.objectives._check import finite, shapes
 from mlegfn.objectives.control_variates import combined, surrogate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
 
 __all__ = ["forward_kl", "renyi", "reverse_kl", "tsallis"]
 
@@ -31,7 +40,13 @@ __all__ = ["forward_kl", "renyi", "reverse_kl", "tsallis"]
 #   ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 0 or 1
 
 
-def reverse_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None):
+def reverse_kl(
+    log_pf: Tensor,
+    log_pb: Tensor,
+    log_reward: Tensor,
+    control_variate: str = "leave_one_out",
+    parameters: Iterable[Tensor] | None = None,
+) -> Tensor:
     """D_KL(P_F‖p̄_B) = E[s] + log Z."""
     s = _log_ratio(log_pf, log_pb, log_reward)
     if control_variate == "combined":  # E[∇log P_F] = 0, so the first term is noise; P_B's own gradient stays
@@ -39,7 +54,14 @@ def reverse_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", para
     return surrogate(s, log_pf, control_variate, parameters)
 
 
-def forward_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", parameters=None, log_scale=None):
+def forward_kl(
+    log_pf: Tensor,
+    log_pb: Tensor,
+    log_reward: Tensor,
+    control_variate: str = "leave_one_out",
+    parameters: Iterable[Tensor] | None = None,
+    log_scale: Tensor | float | None = None,
+) -> Tensor:
     """D_KL(p̄_B‖P_F), whose gradient −E_{p̄_B}[∇log P_F] is taken by importance weights e^{−s} from P_F.
 
     There is no first term, so ``score`` changes nothing, and ``both`` and ``combined`` are ``leave_one_out``.
@@ -51,20 +73,35 @@ def forward_kl(log_pf, log_pb, log_reward, control_variate="leave_one_out", para
 
 
 def tsallis(
-    log_pf, log_pb, log_reward, alpha=0.5, control_variate="leave_one_out", parameters=None, log_scale=None
-):
+    log_pf: Tensor,
+    log_pb: Tensor,
+    log_reward: Tensor,
+    alpha: float = 0.5,
+    control_variate: str = "leave_one_out",
+    parameters: Iterable[Tensor] | None = None,
+    log_scale: Tensor | float | None = None,
+) -> Tensor:
     """Tsallis-α divergence of P_F from p̄_B, times Z^{1−α} and a scale."""
     g = _weights(_power(log_pf, log_pb, log_reward, alpha), log_scale)
     return _alpha(g, log_pf, alpha, control_variate, parameters)
 
 
-def renyi(log_pf, log_pb, log_reward, alpha=0.5, control_variate="leave_one_out", parameters=None):
+def renyi(
+    log_pf: Tensor,
+    log_pb: Tensor,
+    log_reward: Tensor,
+    alpha: float = 0.5,
+    control_variate: str = "leave_one_out",
+    parameters: Iterable[Tensor] | None = None,
+) -> Tensor:
     """Rényi-α divergence of P_F from p̄_B; E[g] by the batch's mean, of which the ratio is biased as 1/N."""
     g = _weights(_power(log_pf, log_pb, log_reward, alpha), None)
     return _alpha(g, log_pf, alpha, control_variate, parameters) / g.detach().mean()
 
 
-def _alpha(g, log_pf, alpha, control_variate, parameters):
+def _alpha(
+    g: Tensor, log_pf: Tensor, alpha: float, control_variate: str, parameters: Iterable[Tensor] | None
+) -> Tensor:
     """∇g = (α−1) g ∇log P_F, so both terms together are α g ∇log P_F."""
     factor = (1 if alpha > 0 else -1) / (alpha - 1)
     if control_variate == "combined":
@@ -72,7 +109,7 @@ def _alpha(g, log_pf, alpha, control_variate, parameters):
     return factor * surrogate(g, log_pf, control_variate, parameters)
 
 
-def _power(log_pf, log_pb, log_reward, alpha):
+def _power(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor, alpha: float) -> Tensor:
     """[N]: log g = (α−1) s."""
     if alpha == 1:
         raise ValueError("alpha = 1 is the KL divergence: use reverse_kl or forward_kl")
@@ -83,13 +120,13 @@ def _power(log_pf, log_pb, log_reward, alpha):
     return (alpha - 1) * _log_ratio(log_pf, log_pb, log_reward)
 
 
-def _log_ratio(log_pf, log_pb, log_reward):
+def _log_ratio(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor) -> Tensor:
     """[N]: s."""
     shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"))
     finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward)
     return log_pf - log_pb - log_reward
 
 
-def _weights(log_g, log_scale):
+def _weights(log_g: Tensor, log_scale: Tensor | float | None) -> Tensor:
     """[N]: e^{log g − log_scale}."""
     return (log_g - (log_g.detach().max() if log_scale is None else log_scale)).exp()

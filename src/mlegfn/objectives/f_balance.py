@@ -18,16 +18,30 @@ reverse KL, and α → 0 divided by |α| forward KL. Reverse KL is half of traje
 ``divergences`` with the control variate ``combined``, which therefore holds off-policy as well.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from mlegfn.objectives._check import finite, shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["f_trajectory_balance"]
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "tsallis")
 
 
-def f_trajectory_balance(log_pf, log_pb, log_reward, log_z, divergence="forward_kl", alpha=0.5, bound=10.0):
+def f_trajectory_balance(
+    log_pf: Tensor,
+    log_pb: Tensor,
+    log_reward: Tensor,
+    log_z: Tensor,
+    divergence: str = "forward_kl",
+    alpha: float = 0.5,
+    bound: float = 10.0,
+) -> Tensor:
     """[N], [N], [N], [] → [N]: ℓ(δ), of trajectories from any policy that can take all of them.
 
     alpha: neither 0 nor 1; only for ``tsallis``. bound: nats; where the exponent, −δ or (α−1)δ, is beyond it, ℓ goes on
@@ -54,7 +68,7 @@ def f_trajectory_balance(log_pf, log_pb, log_reward, log_z, divergence="forward_
     return abs(alpha) / (alpha - 1) ** 2 * _excess((alpha - 1) * delta, bound)
 
 
-def _excess(u, bound):
+def _excess(u: Tensor, bound: float) -> Tensor:
     """φ(u) = e^u − 1 − u up to u = bound, its tangent beyond."""
     if bound == math.inf:
         return u.expm1() - u

@@ -1,12 +1,19 @@
 """KL-trajectory balance D_KL(P_B ‖ P_F) from trajectories of P_B, for policies whose steps are choices."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from mlegfn.objectives._check import log_weights
 from mlegfn.objectives.control_variates import others
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["kl_trajectory_balance"]
 
 
-def kl_trajectory_balance(log_pf, log_pb):
+def kl_trajectory_balance(log_pf: Tensor, log_pb: Tensor) -> Tensor:
     """[B, M] each, M ≥ 2 trajectories τ ~ P_B(·|x) of each x → [B]: the *value* is −ELBO, nats, the *gradient* an
     unbiased one of it, also for a P_B whose steps are discrete choices; log_pf includes log p(x_T).
 

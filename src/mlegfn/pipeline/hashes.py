@@ -16,15 +16,31 @@ def md5(path):
     if not path.is_dir():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    files = sorted(
-        Path(folder, name).relative_to(path)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if not ignored(name) and "__pycache__" not in Path(folder).parts
-    )
-    listing = [{"md5": md5(path / file), "relpath": file.as_posix()} for file in files]
+    return folder({name: md5(path / name) for name in files(path)})
+
+
+def folder(content):
+    """The hash of a folder with these files, ``{path in it: MD5}``."""
+    listing = [{"md5": hash, "relpath": name} for name, hash in content.items()]
     listing.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
     return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest()}.dir"
+
+
+def files(path):
+    """The paths in a folder of the files that DVC would hash; of a file ``[""]``."""
+    if not Path(path).is_dir():
+        return [""]
+    found = (
+        Path(folder, name).relative_to(path).as_posix()
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
+    return [name for name in found if not left_out(name)]
+
+
+def left_out(name):
+    """Whether .dvcignore leaves the file with this path out of its folder."""
+    return ignored(name.rpartition("/")[2]) or "__pycache__" in name.split("/")[:-1]
 
 
 def ignored(name):
