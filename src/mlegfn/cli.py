@@ -60,7 +60,9 @@ def parser():
     provenance.add_argument("path", metavar="PATH", help="an artifact, a file inside one, or a stage's name")
     provenance.add_argument("--all", action="store_true", help="of everything that it was made from, too")
     provenance.add_argument("--json", action="store_true", help="as JSON")
-    compare = add("compare", _compare, "compare metrics, verdicts and figures of two revisions", scale="digits")
+    compare = add(
+        "compare", _compare, "compare metrics, verdicts and figures of two revisions", scale="digits"
+    )
     compare.add_argument("first", metavar="REV", help="a commit, branch or tag of git")
     compare.add_argument("second", metavar="REV2", nargs="?", help="another (default: what lies here now)")
     compare.add_argument("--html", metavar="FILE", help="write one page, with the figures beside each other")

@@ -233,7 +233,8 @@ class Engine(Block):
     save_every_minutes: Positive = Field(description="how much work an interruption may cost")
     # No stage depends on it, so that a run may be watched, or no longer, without anything becoming stale.
     live: Literal["tensorboard"] | None = Field(
-        default=None, description="curves of a training while it runs, under results/<scale>/logs; null = none"
+        default=None,
+        description="curves of a training while it runs, under results/<scale>/logs; null = none",
     )
 
 

@@ -227,6 +227,12 @@ def of_stage(name, lock=None):
     return {key: known.get(key) for key in KEYS} | {"recorded": False}
 
 
+def wall_times(names):
+    """{stage: seconds} that those of the stages ``names`` with a record in place took."""
+    found = {name: read(place(name, scale_of(name))) for name in names}
+    return {name: record["wall_s"] for name, record in found.items() if record is not None}
+
+
 def output_of(path):
     """(stage, its output) that the artifact ``path`` is, or lies in. None is a UserError."""
     given, path = path, os.path.relpath(path)

@@ -81,7 +81,7 @@ def commits(_folder, commit):
         open_ = {name: text for name, text in open_.items() if texts.get(name) == text}
         if not open_:
             break
-        found |= {(name, text): each for name, text in open_.items()}
+        found |= dict.fromkeys(open_.items(), each)
     return found
 
 
