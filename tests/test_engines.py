@@ -355,6 +355,7 @@ def leaves(block, prefix):
 
 # Settings that name stages, or that no result depends on; families.settings is empty at smoke.
 NO_PARAMETER = {"accelerator", "engine.cuda_graphs", "engine.save_every_minutes", "families.settings"}
+NO_PARAMETER |= {"engine.live"}
 
 
 def test_every_setting_is_a_parameter_of_a_stage(monkeypatch):

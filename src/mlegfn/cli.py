@@ -46,7 +46,7 @@ def parser():
     graph.add_argument("--check", action="store_true", help="only say whether it is up to date")
 
     add("plan", _plan, "print a scale's stages as a shell script", scale="digits")
-    add("status", _status, "say of each stage whether it is done, stale or missing", scale="digits")
+    add("status", _status, "say of each stage whether it is done, running, stale or missing", scale="digits")
     add("doctor", _doctor, "say what a scale needs that this machine lacks", scale="digits")
 
     reproduce = add("reproduce", _reproduce, "run what is stale, then show the results", scale="digits")
@@ -55,6 +55,17 @@ def parser():
     reproduce.add_argument("--ranks", help="processes, and GPUs, of each training and NLL stage (default: 1)")
 
     _external(add)
+
+    provenance = add("provenance", _provenance, "say how an artifact was made")
+    provenance.add_argument("path", metavar="PATH", help="an artifact, a file inside one, or a stage's name")
+    provenance.add_argument("--all", action="store_true", help="of everything that it was made from, too")
+    provenance.add_argument("--json", action="store_true", help="as JSON")
+    compare = add(
+        "compare", _compare, "compare metrics, verdicts and figures of two revisions", scale="digits"
+    )
+    compare.add_argument("first", metavar="REV", help="a commit, branch or tag of git")
+    compare.add_argument("second", metavar="REV2", nargs="?", help="another (default: what lies here now)")
+    compare.add_argument("--html", metavar="FILE", help="write one page, with the figures beside each other")
 
     add("restore", _restore, "fetch every recorded artifact from the remote")
     add("record", _record, "share every recorded artifact through the remote")
@@ -277,6 +288,18 @@ def _status(options):
     from mlegfn.pipeline.status import show
 
     return show(options.scale)
+
+
+def _provenance(options):
+    from mlegfn.pipeline.describe import show
+
+    return show(options.path, options.json, options.all)
+
+
+def _compare(options):
+    from mlegfn.pipeline.compare import compare
+
+    return compare(options.scale, options.first, options.second, options.html)
 
 
 def _doctor(options):

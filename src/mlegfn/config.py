@@ -231,6 +231,11 @@ class Engine(Block):
     cuda_graphs: Switch = Field(description="replay compiled regions as CUDA graphs")
     deterministic: Switch = Field(description="bit-equal resumption on a GPU too, at some cost")
     save_every_minutes: Positive = Field(description="how much work an interruption may cost")
+    # No stage depends on it, so that a run may be watched, or no longer, without anything becoming stale.
+    live: Literal["tensorboard"] | None = Field(
+        default=None,
+        description="curves of a training while it runs, under results/<scale>/logs; null = none",
+    )
 
 
 class Trajectories(Block):

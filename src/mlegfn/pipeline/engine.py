@@ -5,6 +5,7 @@ neighbours are no documented interface; requirements.lock pins DVC, and tests/te
 ``dvc status``. For a machine without DVC, ``read`` fills in dvc.yaml by itself.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -37,8 +38,12 @@ def load_graph():
     return json.loads(Path(GRAPH).read_text())["graph"]
 
 
-def ask_dvc(scale=None, freshness=True):
-    """The Pipeline of a scale (None: of all) as DVC sees it, with what changed if ``freshness`` is wanted."""
+def ask_dvc(scale=None, freshness=True, wait=True):
+    """The Pipeline of a scale (None: of all) as DVC sees it, with what changed if ``freshness`` is wanted.
+
+    Waits for DVC's lock, as `dvc --wait-for-lock`. ``wait=False`` only looks, while stages may come and go: what it
+    finds of those that run is as of that moment, and it may fail as one of DVC's errors or OSError.
+    """
     from dvc.dependency import ParamsDependency
     from dvc.dvcfile import load_file
     from dvc.repo import Repo
@@ -47,7 +52,7 @@ def ask_dvc(scale=None, freshness=True):
 
     lockfile.install()
     stages = {}
-    with Repo(".", _wait_for_lock=True) as repo, repo.lock:  # as `dvc --wait-for-lock`
+    with Repo(".", _wait_for_lock=True) as repo, repo.lock if wait else contextlib.nullcontext():
         loader = load_file(repo, os.path.join(repo.root_dir, "dvc.yaml")).stages
         content = Content(repo)
         for name in names(load_graph(), scale):

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 
-from mlegfn.errors import TRY_AGAIN
+from mlegfn.errors import TRY_AGAIN, UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -57,9 +57,26 @@ def dvc(arguments):
     lockfile.install()
     stage = Child()
     run._run = stage.run  # DVC's own ignores Ctrl-C and dies of SIGTERM, leaving the stage alone
-    with asked_to_stop(stage.hear):
+    with asked_to_stop(stage.hear) as asked:
         code = main(arguments)
+        if "repro" in arguments and code == 0 and not asked:
+            settle([name for name in arguments if "@" in name])
     return TRY_AGAIN if stage.code == TRY_AGAIN else code
+
+
+def settle(names):
+    """Put the provenance of stages (none: of all) into place whose outputs DVC has taken from its run cache. What DVC
+    has done is done: that this fails is only said."""
+    from mlegfn import graph
+    from mlegfn.cli import complain, explain
+    from mlegfn.pipeline import engine, provenance
+
+    try:
+        provenance.settle(names or graph.names(engine.load_graph()))
+    except UserError as error:
+        complain(error, "provenance: ")
+    except OSError as error:
+        complain(explain(error) or UserError(str(error)), "provenance: ")
 
 
 class Child:

@@ -16,6 +16,7 @@ from mlegfn.errors import TRY_AGAIN, UserError
 from mlegfn.pipeline import slots
 from mlegfn.pipeline.interruption import asked_to_stop
 from mlegfn.pipeline.progress import Progress
+from mlegfn.pipeline.provenance import wall_times
 from mlegfn.pipeline.ranks import wanted as rank_count
 from mlegfn.pipeline.stage import log_path
 
@@ -141,7 +142,7 @@ def run(scale_name, pipeline, cores, gpus, environment):
     )
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"scale={scale_name}"]
     command += ["--nocolor"] + (["--resources", f"gpu={gpus}"] if gpus else [])
-    progress = Progress(scheduled, pipeline.order(), cores)
+    progress = Progress(scheduled, pipeline.order(), cores, known=wall_times(pipeline.stages))
     with (
         open(log, "w", buffering=1) as file,
         subprocess.Popen(

@@ -13,7 +13,7 @@ from pathlib import Path
 from mlegfn import graph
 from mlegfn.cli import complain, explain
 from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
-from mlegfn.pipeline import engine, ranks, slots
+from mlegfn.pipeline import engine, live, provenance, ranks, running, slots
 from mlegfn.pipeline.snapshot import snapshot
 
 
@@ -45,20 +45,26 @@ def run(stage, scale_name, key):
     log = log_path(scale_name, name)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", buffering=1) as file, copied_to(file):
+        running.hold(file)
         if ranks.launched() or ranks.label():  # the log's head and end are the launcher's, or rank 0's
-            return interruptible(attempt, stage, scale_name, params.scale(scale_name), key)
+            code = interruptible(attempt, stage, scale_name, params.scale(scale_name), key)
+            if code == 0 and ranks.launched():
+                provenance.tell()
+            return code
         started = time.monotonic()
         file.write(
             f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(sys.argv)} (process {os.getpid()})\n"
         )
-        told = snapshot(name, scale_name)
-        code = interruptible(on_devices, stage, scale_name, params.scale(scale_name), key, name)
+        told, record = snapshot(name, scale_name), provenance.Run(name, scale_name)
+        code = interruptible(on_devices, stage, scale_name, params.scale(scale_name), key, record)
         if code == 0 and not unchanged(told, name, scale_name):
             code = complain(
                 UserError(
                     f"{name}: its settings or source code changed while it ran; start the command again"
                 )
             )
+        elif code == 0:
+            written(record)
         file.write(f"=== exit {code} after {time.monotonic() - started:.1f} s\n")
     return code
 
@@ -88,15 +94,28 @@ def interruptible(function, *arguments):
     return code
 
 
-def on_devices(stage, scale_name, scale, key, name):
+def written(record):
+    """Write the provenance of a stage that has succeeded. Its results count for more: a failure is only said, and
+    SIGTERM, after which DVC would delete them, waits."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        record.write()
+    except UserError as error:
+        complain(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def on_devices(stage, scale_name, scale, key, record):
     """Call the stage, on GPUs that are its own where it needs some, as several ranks where that is wanted."""
-    needed = engine.read(scale_name).stages[name].meta.get("resources", {}).get("gpu", 0)
+    needed = engine.read(scale_name).stages[record.name].meta.get("resources", {}).get("gpu", 0)
     if os.environ.get("MLEGFN_ALLOW_CPU") == "1" or ranks.is_rank():
         needed = 0  # a rank under torchrun sees the devices of all
     try:
         count = ranks.of(stage)
         with slots.claim(needed * count) if needed else contextlib.nullcontext():
             if count > 1:
+                record.expect_ranks()
                 return ranks.run(sys.argv[1:], count)
             return attempt(stage, scale_name, scale, key)
     except UserError as error:
@@ -114,7 +133,9 @@ def unchanged(told, name, scale_name):
 def attempt(stage, scale_name, scale, key):
     """Call the stage; errors are printed, a traceback only for those that no user can mend."""
     try:
-        importlib.import_module(f"mlegfn.stages.{stage}").run(scale_name, scale, **key)
+        module = importlib.import_module(f"mlegfn.stages.{stage}")
+        with live.watched(module, scale_name, scale, stage_name(stage, scale_name, key)):
+            module.run(scale_name, scale, **key)
         return 0
     except UserError as error:
         return complain(error, ranks.label())
