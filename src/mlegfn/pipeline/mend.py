@@ -1,5 +1,6 @@
 """`mlegfn verify`, and making good again what is damaged: from the cache, from git, from the remote."""
 
+import os
 import subprocess
 from contextlib import contextmanager
 
@@ -102,11 +103,10 @@ def mended(repo, difference, remote=None):
         write_bytes(path, content)
     else:
         if remote and path not in verify.in_git():
-            with remote_errors(remote):
-                repo.fetch(targets=[path], remote=remote.name)
+            remotes.fetch(remote, repo.cache.local, [recorded])
         if not complete(repo, recorded):
             return False
-        repo.checkout(targets=[path], force=True, allow_missing=True)
+        check_out(repo, path, recorded)
     return verify.difference(path, difference.stage, [recorded]) is None
 
 
@@ -114,6 +114,25 @@ def complete(repo, recorded):
     """Whether the cache has, sound, an object and for a folder all that it lists."""
     inside = verify.listing(recorded) if recorded.endswith(".dir") else {}
     return in_cache(repo, recorded) and all(in_cache(repo, oid) for oid in {*inside.values()})
+
+
+def check_out(repo, path, recorded):
+    """Make a file or folder of the workspace what the cache has for it, which must be there whole."""
+    from dvc_data.hashfile import load
+    from dvc_data.hashfile.checkout import checkout
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    content = load(repo.cache.local, HashInfo("md5", recorded))
+    where = os.path.abspath(path)
+    checkout(
+        where,
+        repo.fs,
+        content,
+        repo.cache.local,
+        force=True,
+        ignore=repo.dvcignore,
+        state=repo.state,
+    )
 
 
 def from_git(path, recorded):
@@ -126,25 +145,28 @@ def from_git(path, recorded):
 
 
 def before_running(pipeline):
-    """Make good again the outputs of stages that need not run for it: nothing that they read has changed."""
+    """Make good again outputs whose stages need not run for it, as nothing that they read has changed.
+
+    Prints what it mended and returns whether there was anything.
+    """
     damaged = [
         stage
         for stage in pipeline.stages.values()
         if stage.changes and set(stage.changes) <= set(stage.outs) and "new" not in stage.changes.values()
     ]
-    if not damaged:
-        return
-    with careful_dvc() as repo:
-        for stage in damaged:
-            recorded = {path: md5 for path, (name, md5) in verify.recorded().items() if name == stage.name}
-            wrong = [verify.difference(path, stage.name, [recorded[path]]) for path in stage.changes]
-            wrong = [each for each in wrong if each]
-            if all(mended(repo, each) for each in wrong) and not cache_lacks(repo, stage, recorded):
-                for each in wrong:
-                    print(
-                        f"{each.path}: was {'missing' if each.found is None else 'altered'}, is as recorded again"
-                    )
-                stage.changes = {}
+    done = False
+    if damaged:
+        recorded = verify.recorded()
+        with careful_dvc() as repo:
+            for stage in damaged:
+                wrong = [verify.difference(path, stage.name, [recorded[path][1]]) for path in stage.changes]
+                wrong = [each for each in wrong if each]
+                if all(mended(repo, each) for each in wrong) and not cache_lacks(repo, stage, recorded):
+                    for each in wrong:
+                        was = "missing" if each.found is None else "altered"
+                        print(f"{each.path}: was {was}, is as recorded again")
+                    done = True
+    return done
 
 
 def cache_lacks(repo, stage, recorded):
@@ -153,16 +175,5 @@ def cache_lacks(repo, stage, recorded):
     needed = set()
     for path in stage.outs:
         if path not in tracked:
-            needed |= {recorded[path], *verify.listed(path, recorded[path]).values()}
+            needed |= {recorded[path][1], *verify.listed(path, recorded[path][1]).values()}
     return any(not in_cache(repo, oid) and not refilled(repo, oid) for oid in needed)
-
-
-@contextmanager
-def remote_errors(remote):
-    """Errors of DVC on the way to the remote, as a UserError."""
-    from dvc.exceptions import DvcException
-
-    try:
-        yield
-    except DvcException as error:
-        raise remotes.explained(remote, error) from None

@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from mlegfn.errors import UserError
-from mlegfn.pipeline import hashes
+from mlegfn.pipeline import hashes, verify
 
 # What an exception's class says. DVC, s3fs, botocore and asyncssh have no common ones.
 WHY = {
@@ -94,6 +94,42 @@ def damaged(remote, oids):
             return {oid: found for oid, found in pool.map(read, oids) if found != oid.removesuffix(".dir")}
     except Exception as error:
         raise explained(remote, error) from None
+
+
+def fetch(remote, cache, recorded):
+    """Bring the objects of outputs, given by their MD5s, into the cache as far as the remote has them, sound.
+
+    First the lists of folders, then what they list. What does not come is for the caller to find out.
+    """
+    lists = [oid for oid in recorded if oid.endswith(".dir")]
+    transfer(remote, remote.odb, cache, lists)
+    inside = {oid for each in lists for oid in verify.listing(each).values()}
+    transfer(remote, remote.odb, cache, {*recorded, *inside} - {*lists})
+
+
+def send(remote, cache, oids):
+    """Put objects of the cache to the remote where it lacks them: files before the folders that list them."""
+    lists = [oid for oid in oids if oid.endswith(".dir")]
+    transfer(remote, cache, remote.odb, {*oids} - {*lists})
+    transfer(remote, cache, remote.odb, lists)
+
+
+def transfer(remote, source, target, oids):
+    """DVC's own transfer between two stores, one by one, without the lists that it keeps of what is where."""
+    from dvc.fs.callbacks import TqdmCallback
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.transfer import transfer
+
+    infos = [HashInfo("md5", oid) for oid in oids]
+    try:
+        with TqdmCallback(desc=f"{remote.name}", unit="file") as progress:
+            failed = transfer(source, target, infos, cache_odb=source, callback=progress).failed
+    except Exception as error:
+        raise explained(remote, error) from None
+    if failed:
+        raise UserError(
+            f"remote {remote.name!r}: {len(failed)} objects could not be transferred; run it again"
+        )
 
 
 def upload(remote, cache, oids):

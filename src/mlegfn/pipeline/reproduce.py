@@ -34,7 +34,8 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
 
         lockfile.read()
         pipeline = engine.ask_dvc(scale_name)
-        mend.before_running(pipeline)
+        if mend.before_running(pipeline):
+            pipeline = engine.ask_dvc(scale_name)
         if pipeline.stale:
             with warm_server(surroundings(allow_cpu, ranks)) as environment:
                 code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)

@@ -42,72 +42,54 @@ def restore(scale_name=None):
         recorded = verify.recorded(scale_name)
         if not recorded:
             raise UserError("dvc.lock: records nothing to restore; `make reproduce` makes it")
-        refuse_to_replace(repo, recorded)
+        tracked = verify.in_git()
+        cached = {path: md5 for path, (_, md5) in recorded.items() if path not in tracked}
+        refuse_to_replace(repo, cached)
         remotes.check(remote)
-        stages = sorted({stage for stage, _ in recorded.values()} & set(graph.names(engine.load_graph())))
-        problem = fetch(repo, remote, stages)
-        differ = deliver(repo, scale_name, stages)
-        if problem or differ:
-            raise problem or UserError(
-                f"{differ[0]} ({len(differ)} such); `git checkout` or `make reproduce` mends it"
-            )
+        remotes.fetch(remote, repo.cache.local, cached.values())
+        for path, md5 in cached.items():
+            if mend.complete(repo, md5):
+                mend.check_out(repo, path, md5)
+        if differ := verify.differences(scale_name):
+            raise not_restored(remote, differ, verify.objects(scale_name))
         pipeline = engine.ask_dvc(scale_name)
-    stale = [name for name in stages if name in pipeline.stale]
+    stages = {stage for stage, _ in recorded.values()} & set(pipeline.stages)
+    stale = [stage for stage in pipeline.stages.values() if stage.changes and stage.name in stages]
     print(f"restored: {len(recorded)} outputs of {len(stages)} recorded stages, every byte read")
-    for name in stale:
-        print(
-            f"  {name}: {', '.join(f'{what} ({how})' for what, how in pipeline.stages[name].changes.items())}"
-        )
+    for stage in stale:
+        print(f"  {stage.name}: {', '.join(f'{what} ({how})' for what, how in stage.changes.items())}")
     if stale:
-        print(
-            f"{len(stale)} of {len(stages)} stages have other settings or code here; `make reproduce` runs them"
-        )
+        print(f"{len(stale)} of them have other settings or code here; `make reproduce` runs them again")
     return 0
 
 
-def refuse_to_replace(repo, recorded):
+def refuse_to_replace(repo, cached):
     """Files that somebody changed and nobody recorded are not overwritten: UserError."""
-    tracked = verify.in_git()
-    for path, (stage, md5) in recorded.items():
-        if path in tracked:
-            continue
-        found = verify.difference(path, stage, [md5])
+    for path, md5 in cached.items():
+        found = verify.difference(path, "its stage", [md5])
         if found and found.found:
-            verify.look_again(found)
-            unknown = [f for f in found.files if Path(f).is_file() and not mend.in_cache(repo, hashes.md5(f))]
-            if unknown:
+            files = [file for file in found.files if Path(file).is_file()]
+            if any(not mend.in_cache(repo, hashes.md5(file)) for file in files):
                 raise UserError(
-                    f"{found}; it would be replaced, and no cache has it: delete it first, if nobody needs it"
+                    f"{found}; restoring would replace it, and DVC's cache has no copy: if nobody needs it, "
+                    "delete it and restore again"
                 )
 
 
-def fetch(repo, remote, stages):
-    """Bring what the stages made into the cache; a UserError, not raised, if something is missing or damaged."""
-    from dvc.exceptions import DvcException
-
-    try:
-        repo.fetch(targets=stages, remote=remote.name)
-    except (DvcException, AssertionError, OSError) as error:  # DVC asserts that every folder's list is there
-        if not dvc_content.DAMAGED:
-            return remotes.explained(remote, error)
+def not_restored(remote, differ, objects):
+    """The UserError about what is not as dvc.lock records it after a restore."""
+    more = f" (and {len(differ) - 1} more outputs)" if len(differ) > 1 else ""
     if dvc_content.DAMAGED:
-        more = f" ({len(dvc_content.DAMAGED)} such)" if len(dvc_content.DAMAGED) > 1 else ""
         return UserError(
-            f"remote {remote.name!r}: {dvc_content.DAMAGED[0]}{more}; it is not used: "
-            "`make reproduce` makes it here, `mlegfn verify --remote --mend` where it is sound sends it again"
+            f"remote {remote.name!r}: {dvc_content.DAMAGED[0]}{more}; it is not used. `make reproduce` makes it; "
+            "whoever has it sound sends it again: `mlegfn verify --remote --mend`"
         )
-    return None
-
-
-def deliver(repo, scale_name, stages):
-    """Check the outputs out of the cache, as far as it has them whole; what differs from dvc.lock after that."""
-    tracked = verify.in_git()
-    names = set(stages)
-    recorded = {p: m for p, (s, m) in verify.recorded(scale_name).items() if p not in tracked and s in names}
-    whole = [path for path, md5 in recorded.items() if mend.complete(repo, md5)]
-    if whole:
-        repo.checkout(targets=whole, force=True, allow_missing=True)
-    return [each for each in verify.differences(scale_name) if each.stage in names]
+    if differ[0].path in objects.values():
+        return UserError(
+            f"{differ[0].path}{more}: the remote {remote.name!r} lacks it; whoever has run {differ[0].stage}: "
+            "`make record`. Or here: `make reproduce`"
+        )
+    return UserError(f"{differ[0]}{more}; `git checkout -- {differ[0].path}`, or `make reproduce`")
 
 
 def record(scale_name=None):
@@ -121,15 +103,10 @@ def record(scale_name=None):
         stages = up_to_date(scale_name)
         remotes.check(remote, writing=True)
         objects = verify.objects(scale_name)
-        with mend.remote_errors(remote):
-            repo.push(targets=stages, remote=remote.name)
-        # DVC takes a folder for whole where its list is there, so each object is asked for.
+        remotes.send(remote, repo.cache.local, objects)
         if lacking := remotes.missing(remote, objects):
-            remotes.upload(remote, repo.cache.local, lacking)
-            lacking = remotes.missing(remote, lacking)
-        if lacking:
             raise UserError(
-                f"{objects[lacking[0]]}: not at the remote {remote.name!r} after the push; try again"
+                f"{objects[lacking[0]]}: not at the remote {remote.name!r} after it was sent; try again"
             )
     print(
         f"recorded: {len(objects)} objects of {len(stages)} stages are at the remote {remote.name!r}; now: git push"
