@@ -10,15 +10,16 @@ HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py worker
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test coverage restore record clean-scale lock bench
+.PHONY: help install reproduce test coverage restore record verify clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
 	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
 	@echo "make test                                               every test, the scale smoke through both engines"
 	@echo "make coverage                                           every test, and which lines of src/ they run"
-	@echo "make restore                                            fetch the recorded artifacts from the DVC remote"
-	@echo "make record                                             push them there"
+	@echo "make restore [SCALE=name]                               fetch the recorded artifacts from the DVC remote"
+	@echo "make record [SCALE=name]                                push them there"
+	@echo "make verify [SCALE=name]                                read every recorded artifact, byte for byte"
 	@echo "make clean-scale SCALE=name                             delete one scale's artifacts from this checkout"
 	@echo "make bench [SCALE=digits]                               benchmarks/*.py, into benchmarks/results/"
 	@echo "make lock                                               requirements.in -> requirements.lock"
@@ -56,8 +57,9 @@ coverage: .venv/complete
 	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --cov --cov-report=
 	@$(BIN)/python benchmarks/covered.py
 
-restore record: .venv/complete
-	@$(BIN)/mlegfn $@
+# SCALE only where it was said: without it, everything that is recorded.
+restore record verify: .venv/complete
+	@$(BIN)/mlegfn $@ $(if $(filter-out file,$(origin SCALE)),--scale "$(SCALE)")
 
 clean-scale: .venv/complete
 	@test "$(origin SCALE)" != file || { echo "make: say which: make clean-scale SCALE=name" >&2; exit 2; }

@@ -67,12 +67,22 @@ def parser():
     compare.add_argument("second", metavar="REV2", nargs="?", help="another (default: what lies here now)")
     compare.add_argument("--html", metavar="FILE", help="write one page, with the figures beside each other")
 
-    add("restore", _restore, "fetch every recorded artifact from the remote")
-    add("record", _record, "share every recorded artifact through the remote")
     relock = add(
         "relock", _relock, "record edits of comments, docstrings and annotations without running anything"
     )
     relock.add_argument("revision", nargs="?", default="HEAD", help="a commit with the sources as recorded")
+    for name, run, help in (
+        ("restore", _restore, "fetch recorded artifacts from the remote, and read every byte"),
+        ("record", _record, "share recorded artifacts through the remote"),
+        ("verify", _verify, "read every recorded artifact, and say which are damaged"),
+    ):
+        command = add(name, run, help)
+        command.add_argument("--scale", help="a scale of params.yaml (default: all that is recorded)")
+    command.add_argument("--remote", action="store_true", help="what the remote has, too")
+    command.add_argument(
+        "--mend", action="store_true", help="make good what the cache, git or the remote has"
+    )
+    add("resolve", _resolve, "in a git merge: dvc.lock, graph.json and results/ from both sides")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
@@ -323,13 +333,25 @@ def _command(options):
 def _restore(options):
     from mlegfn.pipeline.share import restore
 
-    return restore()
+    return restore(options.scale)
 
 
 def _record(options):
     from mlegfn.pipeline.share import record
 
-    return record()
+    return record(options.scale)
+
+
+def _verify(options):
+    from mlegfn.pipeline.mend import examine
+
+    return examine(options.scale, options.remote, options.mend)
+
+
+def _resolve(options):
+    from mlegfn.pipeline.merge import resolve
+
+    return resolve()
 
 
 def _relock(options):

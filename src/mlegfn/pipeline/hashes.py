@@ -12,18 +12,40 @@ def md5(path):
     A folder's is the MD5 of the JSON list of its files' MD5s and paths, in the paths' order (DVC's own format).
     Raises FileNotFoundError.
     """
-    path = Path(path)
-    if not path.is_dir():
+    if not Path(path).is_dir():
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
-    return folder({name: md5(path / name) for name in files(path)})
+            return of_stream(file)
+    return f"{hashlib.md5(listing(path)).hexdigest()}.dir"
+
+
+def of_stream(file):
+    """The hex MD5 of what is left to read of an open binary file."""
+    digest = hashlib.md5()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def of_bytes(content):
+    """The hex MD5 of bytes."""
+    return hashlib.md5(content).hexdigest()
+
+
+def listing(path):
+    """The list by which DVC keeps a folder in its cache: the MD5s and paths of its files, as JSON bytes."""
+    return listed({name: md5(Path(path, name)) for name in files(path)})
+
+
+def listed(content):
+    """``listing`` of a folder with these files, ``{path in it: MD5}``."""
+    entries = [{"md5": hash, "relpath": name} for name, hash in content.items()]
+    entries.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
+    return json.dumps(entries, sort_keys=True).encode()
 
 
 def folder(content):
     """The hash of a folder with these files, ``{path in it: MD5}``."""
-    listing = [{"md5": hash, "relpath": name} for name, hash in content.items()]
-    listing.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
-    return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest()}.dir"
+    return f"{of_bytes(listed(content))}.dir"
 
 
 def files(path):

@@ -52,9 +52,10 @@ def dvc(arguments):
     from dvc.cli import main
     from dvc.stage import run
 
-    from mlegfn.pipeline import lockfile
+    from mlegfn.pipeline import dvc_content, lockfile
 
     lockfile.install()
+    dvc_content.install()
     stage = Child()
     run._run = stage.run  # DVC's own ignores Ctrl-C and dies of SIGTERM, leaving the stage alone
     with asked_to_stop(stage.hear) as asked:

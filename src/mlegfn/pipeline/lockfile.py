@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from mlegfn.artifacts import write_text
+from mlegfn.errors import UserError
 
 HEADER = "schema: '2.0'\nstages:\n"
 ENTRY = re.compile(r"^  (?=\S)", re.MULTILINE)
@@ -34,6 +35,42 @@ def split(text):
 def join(entries):
     """The text of the dvc.lock with these entries."""
     return HEADER + "".join(entries.values())
+
+
+def read(path="dvc.lock"):
+    """``{stage: its lines}`` of the dvc.lock here, ``{}`` where there is none.
+
+    UserError for one that DVC did not write: half merged, or edited.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            entries = split(file.read())
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        entries = None
+    if entries is None:
+        raise UserError(
+            f"{path}: not as DVC writes it; in the middle of a merge: `mlegfn resolve`, else restore it from git"
+        )
+    return entries
+
+
+def outputs(entry):
+    """``{path: MD5}`` of the outputs in one entry's lines; a folder's MD5 ends in ``.dir``. UserError if broken."""
+    return {path: record[0] for path, record in records(entry, "outs").items()}
+
+
+def records(entry, kind):
+    """``{path: (MD5, size in bytes)}`` of the ``outs`` or ``deps`` in one entry's lines."""
+    import yaml
+
+    try:
+        (body,) = yaml.load(entry, getattr(yaml, "CSafeLoader", yaml.SafeLoader)).values()
+        return {each["path"]: (each["md5"], each.get("size", 0)) for each in body.get(kind, ())}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        name = entry.strip().partition(":\n")[0]
+        raise UserError(f"dvc.lock: the entry {name} is broken; restore dvc.lock from git") from None
 
 
 def sort(path="dvc.lock"):

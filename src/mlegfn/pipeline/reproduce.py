@@ -15,12 +15,11 @@ from mlegfn import config, graph
 from mlegfn.errors import TRY_AGAIN, UserError
 from mlegfn.pipeline import slots
 from mlegfn.pipeline.interruption import asked_to_stop
+from mlegfn.pipeline.one_run import only_one
 from mlegfn.pipeline.progress import Progress
 from mlegfn.pipeline.provenance import wall_times
 from mlegfn.pipeline.ranks import wanted as rank_count
 from mlegfn.pipeline.stage import log_path
-
-LOCK = ".mlegfn.lock"
 
 
 def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
@@ -29,12 +28,15 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
     scale = params.scale(scale_name)
     ranks = rank_count(ranks)
     gpus = visible_gpus(scale, allow_cpu, ranks)
-    with only_one():
+    with only_one("reproduce"):
         if graph.write(params):
             print(f"{graph.GRAPH}: brought up to date with params.yaml")
-        from mlegfn.pipeline import engine, lockfile
+        from mlegfn.pipeline import engine, lockfile, mend
 
+        lockfile.read()
         pipeline = engine.ask_dvc(scale_name)
+        if mend.before_running(pipeline):
+            pipeline = engine.ask_dvc(scale_name)
         if pipeline.stale:
             with warm_server(surroundings(allow_cpu, ranks)) as environment:
                 code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
@@ -45,24 +47,6 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
             print(f"{scale_name}: nothing to do, all {len(pipeline.stages)} stages are as recorded.")
     show(scale_name, pipeline)
     return 0
-
-
-@contextlib.contextmanager
-def only_one():
-    """Two runs in one checkout would wait for each other's stages and report each other's failures."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{LOCK}: another `mlegfn reproduce` runs in this checkout; wait for it or stop it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def visible_gpus(scale, allow_cpu, ranks=1):

@@ -2,11 +2,12 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from mlegfn import config, graph
 from mlegfn.errors import UserError
+from mlegfn.pipeline import dvc_content, engine, hashes, lockfile, mend, remotes, verify
+from mlegfn.pipeline.one_run import only_one
 
 # What lies in git, not in DVC's cache: `clean` deletes it from the checkout, git keeps it.
 KINDS = (
@@ -27,63 +28,94 @@ KINDS = (
 def command(*arguments):
     """Run a command; (exit code, what it printed)."""
     done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout.strip()
+    return done.returncode, done.stdout.rstrip()
 
 
-def remote():
-    """The default DVC remote's name; none is a UserError."""
-    from dvc.repo import Repo
+def restore(scale_name=None):
+    """Fetch what dvc.lock records into the workspace and read every byte of it; returns the exit code 0.
 
-    with Repo(".") as repo:
-        name = repo.config["core"].get("remote")
-    if not name:
-        raise UserError(
-            ".dvc/config: no remote to share results through; "
-            "add one: `dvc remote add --default NAME PATH-OR-URL`"
-        )
-    return name
-
-
-def dvc(*arguments):
-    """Run DVC here, with its own output; a failure is a UserError that repeats its last line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    if done.returncode:
-        sys.stderr.write(done.stderr)
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"dvc {arguments[0]}: {last.removeprefix('ERROR: ')}")
-
-
-def restore():
-    """Fetch everything that dvc.lock records into the workspace and verify it; returns the exit code.
-
-    Nothing has to be touched afterwards: the Snakefile goes by DVC's word, not by modification times.
+    Nothing has to be touched afterwards: the Snakefile goes by DVC's word, not by modification times. What the
+    remote lacks or has damaged is a UserError that names it, after everything else has been restored.
     """
-    remote()
-    if not Path("dvc.lock").exists():
-        raise UserError("dvc.lock: not found, so nothing is recorded to restore; `make reproduce` makes it")
-    dvc("pull", "--allow-missing")
-    from mlegfn.pipeline import engine
-
-    pipeline = engine.ask_dvc()
-    recorded = [stage for stage in pipeline.stages.values() if "new" not in stage.changes.values()]
-    differ = [stage for stage in recorded if stage.changes]
-    print(f"restored: {len(recorded) - len(differ)} of {len(recorded)} recorded stages are as recorded")
-    for stage in differ:
+    with only_one("restore"), mend.careful_dvc() as repo:
+        remote = remotes.default(repo)
+        recorded = verify.recorded(scale_name)
+        if not recorded:
+            raise UserError("dvc.lock: records nothing to restore; `make reproduce` makes it")
+        tracked = verify.in_git()
+        cached = {path: md5 for path, (_, md5) in recorded.items() if path not in tracked}
+        refuse_to_replace(repo, cached)
+        remotes.check(remote)
+        remotes.fetch(remote, repo.cache.local, cached.values())
+        for path, md5 in cached.items():
+            if mend.complete(repo, md5):
+                mend.check_out(repo, path, md5)
+        if differ := verify.differences(scale_name):
+            raise not_restored(remote, differ, verify.objects(scale_name))
+        pipeline = engine.ask_dvc(scale_name)
+    stages = {stage for stage, _ in recorded.values()} & set(pipeline.stages)
+    stale = [stage for stage in pipeline.stages.values() if stage.changes and stage.name in stages]
+    print(f"restored: {len(recorded)} outputs of {len(stages)} recorded stages, every byte read")
+    for stage in stale:
         print(f"  {stage.name}: {', '.join(f'{what} ({how})' for what, how in stage.changes.items())}")
-    if differ:
-        raise UserError("some stages differ from dvc.lock; `make reproduce` runs them again")
+    if stale:
+        print(f"{len(stale)} of them have other settings or code here; `make reproduce` runs them again")
     return 0
 
 
-def record():
-    """Push everything that dvc.lock records; everything must be committed and up to date."""
-    from mlegfn.pipeline import lockfile
+def refuse_to_replace(repo, cached):
+    """Files that somebody changed and nobody recorded are not overwritten: UserError."""
+    for path, md5 in cached.items():
+        found = verify.difference(path, "its stage", [md5])
+        if found and found.found:
+            files = [file for file in found.files if Path(file).is_file()]
+            if any(not mend.in_cache(repo, hashes.md5(file)) for file in files):
+                raise UserError(
+                    f"{found}; restoring would replace it, and DVC's cache has no copy: if nobody needs it, "
+                    "delete it and restore again"
+                )
 
-    name = remote()
-    graph.check(config.load())
-    lockfile.sort()
+
+def not_restored(remote, differ, objects):
+    """The UserError about what is not as dvc.lock records it after a restore."""
+    more = f" (and {len(differ) - 1} more outputs)" if len(differ) > 1 else ""
+    if dvc_content.DAMAGED:
+        return UserError(
+            f"remote {remote.name!r}: {dvc_content.DAMAGED[0]}{more}; it is not used. `make reproduce` makes it; "
+            "whoever has it sound sends it again: `mlegfn verify --remote --mend`"
+        )
+    if differ[0].path in objects.values():
+        return UserError(
+            f"{differ[0].path}{more}: the remote {remote.name!r} lacks it; whoever has run {differ[0].stage}: "
+            "`make record`. Or here: `make reproduce`"
+        )
+    return UserError(f"{differ[0]}{more}; `git checkout -- {differ[0].path}`, or `make reproduce`")
+
+
+def record(scale_name=None):
+    """Push everything that dvc.lock records; it must be committed, up to date and sound. Returns 0."""
+    with only_one("record"), mend.careful_dvc() as repo:
+        remote = remotes.default(repo)
+        graph.check(config.load())
+        lockfile.read()
+        lockfile.sort()
+        all_committed()
+        stages = up_to_date(scale_name)
+        remotes.check(remote, writing=True)
+        objects = verify.objects(scale_name)
+        remotes.send(remote, repo.cache.local, objects)
+        if lacking := remotes.missing(remote, objects):
+            raise UserError(
+                f"{objects[lacking[0]]}: not at the remote {remote.name!r} after it was sent; try again"
+            )
+    print(
+        f"recorded: {len(objects)} objects of {len(stages)} stages are at the remote {remote.name!r}; now: git push"
+    )
+    return 0
+
+
+def all_committed():
+    """UserError where git knows of a change that is not committed."""
     code, changed = command("git", "status", "--porcelain")
     if code:
         raise UserError(f"git status: {changed.splitlines()[-1]}")
@@ -93,9 +125,35 @@ def record():
             f"{first}: not committed ({len(changed.splitlines())} such path(s)); commit first, "
             "so that what is shared belongs to a commit"
         )
-    dvc("push", "--remote", name)
-    print(f"recorded: everything that dvc.lock names is at the remote {name!r}")
-    return 0
+
+
+def up_to_date(scale_name):
+    """The names of the recorded stages; a scale of which some are recorded and others stale is a UserError."""
+    known = set(lockfile.read())
+    items = engine.load_graph()
+    if scale_name is not None:
+        config.load().scale(scale_name)
+    scales = (
+        [scale_name] if scale_name else sorted({i["scale"] for kind in items.values() for i in kind.values()})
+    )
+    stages = []
+    for scale in scales:
+        names = graph.names(items, scale)
+        if not known & set(names):
+            if scale_name:
+                raise UserError(f"{scale}: nothing of it is recorded; make reproduce SCALE={scale}")
+            continue
+        stale = [stage for stage in engine.ask_dvc(scale).stages.values() if stage.changes]
+        if stale:
+            what, how = next(iter(stale[0].changes.items()))
+            raise UserError(
+                f"{stale[0].name}: {what} ({how}), and {len(stale) - 1} more of {len(names)} stages are not as "
+                f"recorded; first: make reproduce SCALE={scale} (or share another scale: mlegfn record --scale NAME)"
+            )
+        stages += names
+    if not stages:
+        raise UserError("dvc.lock: records nothing to share; `make reproduce` first")
+    return stages
 
 
 def clean(scale_name):

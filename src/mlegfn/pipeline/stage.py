@@ -13,7 +13,7 @@ from pathlib import Path
 from mlegfn import graph
 from mlegfn.cli import complain, explain
 from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
-from mlegfn.pipeline import engine, live, provenance, ranks, running, slots
+from mlegfn.pipeline import engine, live, provenance, ranks, running, slots, verify
 from mlegfn.pipeline.snapshot import snapshot
 
 
@@ -112,6 +112,7 @@ def on_devices(stage, scale_name, scale, key, record):
     if os.environ.get("MLEGFN_ALLOW_CPU") == "1" or ranks.is_rank():
         needed = 0  # a rank under torchrun sees the devices of all
     try:
+        verify.inputs(name, scale_name)
         count = ranks.of(stage)
         with slots.claim(needed * count) if needed else contextlib.nullcontext():
             if count > 1:
