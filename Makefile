@@ -10,7 +10,7 @@ HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py worker
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test restore record clean-scale lock bench
+.PHONY: help install reproduce test restore record bundle clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
@@ -18,6 +18,7 @@ help:
 	@echo "make test                                               every test, the scale smoke through both engines"
 	@echo "make restore                                            fetch the recorded artifacts from the DVC remote"
 	@echo "make record                                             push them there"
+	@echo "make bundle                                             a release archive of this commit, into build/"
 	@echo "make clean-scale SCALE=name                             delete one scale's artifacts from this checkout"
 	@echo "make bench [SCALE=digits]                               benchmarks/*.py, into benchmarks/results/"
 	@echo "make lock                                               requirements.in -> requirements.lock"
@@ -49,7 +50,7 @@ reproduce: .venv/complete
 test: .venv/complete
 	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-restore record: .venv/complete
+restore record bundle: .venv/complete
 	@$(BIN)/mlegfn $@
 
 clean-scale: .venv/complete

@@ -59,6 +59,9 @@ def parser():
     add("restore", _restore, "fetch every recorded artifact from the remote")
     add("record", _record, "share every recorded artifact through the remote")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
+    bundle = add("bundle", _bundle, "write a release archive of this commit, ready for Zenodo")
+    bundle.add_argument("--out", metavar="FILE.zip", help="default: build/mlegfn-VERSION-COMMIT.zip")
+    bundle.add_argument("--with-checkpoints", action="store_true", help="with what DVC's cache holds, too")
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
     warm.add_argument("socket")
@@ -309,6 +312,12 @@ def _clean(options):
     from mlegfn.pipeline.share import clean
 
     return clean(options.scale)
+
+
+def _bundle(options):
+    from mlegfn.pipeline.bundle import bundle
+
+    return bundle(options.out, options.with_checkpoints)
 
 
 def _warm(options):
