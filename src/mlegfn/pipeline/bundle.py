@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mlegfn import config, graph
 from mlegfn.errors import UserError
+from mlegfn.pipeline import hashes
 
 METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
@@ -54,8 +55,8 @@ def bundle(out=None, with_checkpoints=False):
 
     commit = clean_commit()
     graph.check(config.load())
-    recorded = fresh_results()
     members = tracked_files()
+    recorded = fresh_results(members)
     if with_checkpoints:
         members |= checkpoints(recorded, members)
     version = tomllib.loads(members["pyproject.toml"].content.decode())["project"]["version"]
@@ -93,56 +94,56 @@ def clean_commit():
     return {"hash": found, "date": date}
 
 
-def fresh_results():
+def fresh_results(tracked):
     """The stages that dvc.lock records, by name, with their entries; one that is stale is a UserError.
 
-    What lies in DVC's cache may be missing here, as in a clone: then what dvc.lock says of it must agree
-    between the stage that makes it and those that read it.
+    What is not ``tracked`` by git may be missing here, as in a clone: then dvc.lock must say the same of it where
+    it is made and where it is read.
     """
     from mlegfn.pipeline import engine
 
     pipeline, entries = engine.ask_dvc(), lock_entries()
     made = {out["path"]: out["md5"] for entry in entries.values() for out in entry.get("outs", ())}
-    for name, stage in pipeline.stages.items():
-        if name not in entries:
-            continue  # not run at this commit, or at no commit
-        recorded = {dep["path"]: dep.get("md5") for dep in entries[name].get("deps", ())}
-        for what, how in stage.changes.items():
-            if how == "not in cache" or (how == "missing" and cached(what)):
-                if what not in recorded or producer_agrees(what, recorded[what], made, pipeline):
+    recorded = {name: entries[name] for name in pipeline.stages if name in entries}
+    for name, entry in recorded.items():
+        read = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
+        for what, how in pipeline.stages[name].changes.items():
+            if what not in tracked and how in ("missing", "not in cache"):
+                if read.get(what) in (None, made_there(what, made)):
                     continue
-                how = "made anew since"
+                how = "made anew since, by dvc.lock"
             raise UserError(
-                f"{name}: stale, {what} ({how}); run `make reproduce` for its scale, commit, and bundle then"
+                f"{name}: stale, {what} ({how}); run `make reproduce` for its scale, commit, then bundle"
             )
-    return {name: entries[name] for name in pipeline.stages if name in entries}
+    return recorded
 
 
-def producer_agrees(path, md5, made, pipeline):
-    """Whether what a stage read at ``path`` is what dvc.lock says was made there.
-
-    A folder that several outputs lie in has no entry of its own; its outputs are compared by those that read them.
-    """
-    return made.get(path, md5) == md5
-
-
-def cached(path):
-    """Whether ``path`` is in DVC's cache and not in git."""
-    return not git("ls-files", "--", path)
+def made_there(path, made):
+    """The MD5 that ``path`` has by what stages made: an output's own, or that of the folder that outputs lie in."""
+    if path in made:
+        return made[path]
+    inside = {out.removeprefix(f"{path}/"): md5 for out, md5 in made.items() if out.startswith(f"{path}/")}
+    return hashes.md5_of_listing(inside)
 
 
 def lock_entries():
-    """``{stage: its entry}`` of dvc.lock; none is a UserError."""
+    """``{stage: its entry}`` of dvc.lock, an entry parsed at a time as anchors repeat; none is a UserError.
+
+    By the C parser, in YAML 1.1, where `1e-4` is text: paths, MD5s and names of settings are the same in both.
+    """
     import yaml
 
+    from mlegfn.pipeline import lockfile
+
     try:
-        with open("dvc.lock", "rb") as file:
-            return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+        texts = lockfile.split(Path("dvc.lock").read_text(encoding="utf-8"))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return {name: yaml.load(text, loader)[name] for name, text in texts.items()}
     except FileNotFoundError:
         raise UserError(
-            "dvc.lock: not found, so there are no results to bundle; `make reproduce` first"
+            "dvc.lock: not found, so there is nothing to bundle; `make reproduce` first"
         ) from None
-    except (yaml.YAMLError, KeyError, TypeError):
+    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise UserError("dvc.lock: not as DVC writes it; restore it from git") from None
 
 
@@ -161,8 +162,6 @@ def tracked_files():
 
 def checkpoints(recorded, members):
     """``{path: Member}`` of every recorded output that is not in git; one that is not as recorded is a UserError."""
-    from mlegfn.pipeline import hashes
-
     found = {}
     for name, entry in recorded.items():
         for out in entry.get("outs", ()):

@@ -6,18 +6,18 @@ runs' own.
 """
 
 import json
-import mimetypes
 from datetime import datetime, timedelta
+
+from mlegfn.pipeline.snapshot import look_up
+from mlegfn.yaml_file import read_yaml
 
 VERSION = "1.1"
 WORKFLOW, CITATION, LICENSE = "Snakefile", "CITATION.cff", "LICENSE"
-# Beyond what the module `mimetypes` knows on every machine.
+# Not by the module `mimetypes`, which asks the machine, and every machine says something else.
 FORMATS = {
-    "": "text/plain",
     ".cff": "application/yaml",
     ".csv": "text/csv",
     ".json": "application/json",
-    ".lock": "text/plain",
     ".md": "text/markdown",
     ".pdf": "application/pdf",
     ".png": "image/png",
@@ -26,7 +26,6 @@ FORMATS = {
     ".sh": "application/x-sh",
     ".svg": "image/svg+xml",
     ".toml": "application/toml",
-    ".txt": "text/plain",
     ".yaml": "application/yaml",
     ".yml": "application/yaml",
 }
@@ -68,10 +67,11 @@ def metadata(members, recorded, commit, version):
     crate.add_file(dest_path="SHA256SUMS", properties={"name": "SHA256SUMS", "encodingFormat": "text/plain"})
     workflow = crate.get(WORKFLOW)
     workflow["author"] = authors
-    crate.mainEntity = workflow
-    for name in sorted(recorded):
-        add_run(crate, name, recorded[name], members, licence)
-    return (json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    settings = read_yaml("params.yaml")
+    root["mentions"] = [add_run(crate, name, recorded[name], members, settings) for name in sorted(recorded)]
+    return (
+        json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    ).encode()
 
 
 def add_author(crate, author):
@@ -88,7 +88,9 @@ def add_reference(crate, reference):
     """A paper that CITATION.cff refers to."""
     from rocrate.model.contextentity import ContextEntity
 
-    authors = [f"{a.get('given-names', '')} {a.get('family-names', '')}".strip() for a in reference["authors"]]
+    authors = [
+        f"{a.get('given-names', '')} {a.get('family-names', '')}".strip() for a in reference["authors"]
+    ]
     arxiv = reference.get("notes", "").removeprefix("arXiv ")
     return crate.add(
         ContextEntity(
@@ -111,7 +113,7 @@ def add_file(crate, member, licence):
         "name": member.path,
         "contentSize": str(member.size),
         "sha256": member.sha256,
-        "encodingFormat": FORMATS.get(suffix) or mimetypes.guess_type(member.path)[0] or "text/plain",
+        "encodingFormat": FORMATS.get(suffix, "text/plain"),
         "license": licence,
     }
     if member.path == WORKFLOW:
@@ -122,13 +124,13 @@ def add_file(crate, member, licence):
     return crate.add_file(dest_path=member.path, properties=properties)
 
 
-def add_run(crate, name, entry, members, licence):
+def add_run(crate, name, entry, members, settings):
     """A stage's run: its module, what it read, the settings among it, what it made; times where they were recorded."""
     record = run_record(name, entry, members)
     stage = name.partition("@")[0]
     read = [item for dep in entry.get("deps", ()) for item in items(crate, dep, members)]
-    for file in sorted(entry.get("params", {})):
-        read += [setting(crate, file, key, value) for key, value in entry["params"][file].items()]
+    for key in sorted(entry.get("params", {}).get("params.yaml", ())):
+        read.append(setting(crate, key, look_up(settings, key)))
     properties = {"name": name, "description": entry["cmd"]}
     if record:
         start = datetime.fromisoformat(record["started"])
@@ -182,13 +184,10 @@ def items(crate, entry, members):
     return [crate.add(ContextEntity(crate, f"#elsewhere/{path}/{entry['md5']}", properties))]
 
 
-def setting(crate, file, key, value):
-    """A setting as a PropertyValue; runs that read the same value share it."""
+def setting(crate, key, value):
+    """A setting of params.yaml as a PropertyValue, which all runs that read it share."""
     from rocrate.model.contextentity import ContextEntity
 
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return crate.add(
-        ContextEntity(
-            crate, f"#setting/{file}/{key}", {"@type": "PropertyValue", "name": key, "value": text}
-        )
-    )
+    properties = {"@type": "PropertyValue", "name": key, "value": text}
+    return crate.add(ContextEntity(crate, f"#setting/{key}", properties))

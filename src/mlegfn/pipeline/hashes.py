@@ -22,8 +22,14 @@ def md5(path):
         for name in names
         if not ignored(name) and "__pycache__" not in Path(folder).parts
     )
-    listing = [{"md5": md5(path / file), "relpath": file.as_posix()} for file in files]
-    listing.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
+    return md5_of_listing({file.as_posix(): md5(path / file) for file in files})
+
+
+def md5_of_listing(files):
+    """A folder's, from ``{path inside it: MD5}`` of its files."""
+    listing = [
+        {"md5": files[path], "relpath": path} for path in sorted(files, key=lambda path: path.split("/"))
+    ]
     return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest()}.dir"
 
 
