@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import zipfile
+from urllib.parse import unquote
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_the_crate_names_every_file_and_every_run(released, tmp_path):
         archive.extractall(tmp_path)
         names = set(archive.namelist())
     found = ROCrate(tmp_path)
-    files = {entity.id: entity for entity in found.data_entities}
+    files = {unquote(entity.id): entity for entity in found.data_entities}
     assert set(files) == names - {"ro-crate-metadata.json"}
     for path, entity in files.items():
         assert (tmp_path / path).is_file()
@@ -134,6 +135,7 @@ def test_the_crate_names_every_file_and_every_run(released, tmp_path):
     data = next(each for each in run["object"] if each["name"] == "data/smoke/images.safetensors")
     assert data["identifier"] == f"md5:{hashes.md5(released.root / 'data/smoke/images.safetensors')}"
     assert (run["startTime"], run["endTime"]) == ("2026-01-02T03:04:05+00:00", "2026-01-02T03:05:06+00:00")
+    assert unquote(run["subjectOf"].id) == "results/smoke/provenance/nll@smoke-baseline-4.json"
     assert run["agent"]["name"] == "a CPU (cpu, 2 cores, x86_64)"
     assert "startTime" not in runs["tables@smoke"], "a record of other outputs is not of this run"
 
@@ -151,7 +153,7 @@ def test_equal_commits_give_equal_bytes(released, tmp_path):
     assert made.name == f"mlegfn-0.1.0-{head[:12]}.zip" and head in shown
 
     assert "checkpoints/" in refused(other, "--with-checkpoints"), "a clone has none to include"
-    other.edit("dvc.lock", lock(other)["trajectories@smoke"]["outs"][0]["md5"], "0" * 32)
+    other.edit("dvc.lock", lock(other)["trajectories@smoke"]["outs"][0]["md5"], "f" * 32)
     commit(other)
     said = refused(other)  # figures read other samples than dvc.lock now says were made
     assert said.startswith("mlegfn: figures@smoke: stale, results/smoke/samples (made anew since")

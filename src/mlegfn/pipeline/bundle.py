@@ -102,7 +102,7 @@ def fresh_results(tracked):
     """
     from mlegfn.pipeline import engine
 
-    pipeline, entries = engine.ask_dvc(), lock_entries()
+    entries, pipeline = lock_entries(), engine.ask_dvc()
     made = {out["path"]: out["md5"] for entry in entries.values() for out in entry.get("outs", ())}
     recorded = {name: entries[name] for name in pipeline.stages if name in entries}
     for name, entry in recorded.items():

@@ -62,13 +62,13 @@ def metadata(members, recorded, commit, version):
     root["citation"] = [add_reference(crate, reference) for reference in citation.get("references", ())]
     crate.metadata["license"] = licence
 
-    for path in sorted(members):
-        add_file(crate, members[path], licence)
+    files = {path: add_file(crate, members[path], licence) for path in sorted(members)}
     crate.add_file(dest_path="SHA256SUMS", properties={"name": "SHA256SUMS", "encodingFormat": "text/plain"})
-    workflow = crate.get(WORKFLOW)
-    workflow["author"] = authors
+    files[WORKFLOW]["author"] = authors
     settings = read_yaml("params.yaml")
-    root["mentions"] = [add_run(crate, name, recorded[name], members, settings) for name in sorted(recorded)]
+    root["mentions"] = [
+        add_run(crate, name, recorded[name], members, files, settings) for name in sorted(recorded)
+    ]
     return (
         json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     ).encode()
@@ -124,11 +124,11 @@ def add_file(crate, member, licence):
     return crate.add_file(dest_path=member.path, properties=properties)
 
 
-def add_run(crate, name, entry, members, settings):
+def add_run(crate, name, entry, members, files, settings):
     """A stage's run: its module, what it read, the settings among it, what it made; times where they were recorded."""
-    record = run_record(name, entry, members)
+    record, path = run_record(name, entry, members)
     stage = name.partition("@")[0]
-    read = [item for dep in entry.get("deps", ()) for item in items(crate, dep, members)]
+    read = [item for dep in entry.get("deps", ()) for item in items(crate, dep, files)]
     for key in sorted(entry.get("params", {}).get("params.yaml", ())):
         read.append(setting(crate, key, look_up(settings, key)))
     properties = {"name": name, "description": entry["cmd"]}
@@ -137,22 +137,23 @@ def add_run(crate, name, entry, members, settings):
         properties["startTime"] = start.isoformat()
         properties["endTime"] = (start + timedelta(seconds=record["wall_s"])).isoformat(timespec="seconds")
         properties["agent"] = device(crate, record)
+        properties["subjectOf"] = files[path]
     return crate.add_action(
-        [module for path in (f"src/mlegfn/stages/{stage}.py", WORKFLOW) if (module := crate.get(path))],
+        [module for path in (f"src/mlegfn/stages/{stage}.py", WORKFLOW) if (module := files.get(path))],
         identifier=f"#run/{name}",
         object=read,
-        result=[item for out in entry.get("outs", ()) for item in items(crate, out, members)],
+        result=[item for out in entry.get("outs", ()) for item in items(crate, out, files)],
         properties=properties,
     )
 
 
 def run_record(name, entry, members):
-    """results/<scale>/provenance/<stage>.json, or None where there is none of the run that dvc.lock records."""
+    """results/<scale>/provenance/<stage>.json and its path; None where it is not of the run that dvc.lock records."""
     made = {out["path"]: out["md5"] for out in entry.get("outs", ())}
     scale = next((p.split("/")[1] for p in made if p.startswith(("results/", "data/"))), None)
-    member = members.get(f"results/{scale}/provenance/{name}.json")
-    record = json.loads(member.content) if member else None
-    return record if record and record.get("outputs") == made else None
+    path = f"results/{scale}/provenance/{name}.json"
+    record = json.loads(members[path].content) if path in members else {}
+    return (record, path) if record.get("outputs") == made else (None, path)
 
 
 def device(crate, record):
@@ -166,14 +167,14 @@ def device(crate, record):
     )
 
 
-def items(crate, entry, members):
+def items(crate, entry, files):
     """The entities of a path that dvc.lock records: the file, the files of a folder, or a note of what is elsewhere."""
     from rocrate.model.contextentity import ContextEntity
 
     path = entry["path"]
-    if path in members:
-        return [crate.get(path)]
-    if inside := [crate.get(each) for each in sorted(members) if each.startswith(f"{path}/")]:
+    if path in files:
+        return [files[path]]
+    if inside := [file for each, file in files.items() if each.startswith(f"{path}/")]:
         return inside
     properties = {
         "@type": "CreativeWork",
