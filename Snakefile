@@ -73,14 +73,14 @@ for stage in PIPELINE.stages.values():
             list(outputs(stage)),
         log:
             str(log_path(SCALE, stage.name)),  # the stage's own: whoever runs it writes it
-        params:
-            stage=stage.name,
         priority: FOLLOWERS[stage.name]
         threads: threads_of_all
         resources:
             **resources_of_all,
             # A text, so that Snakemake does not count it. Attempts: the profile's `retries`.
             attempt=lambda wildcards, attempt: str(attempt),
+        params:
+            stage=stage.name,
         shell:
             # `exec`: a shell would die of the SIGTERM that the stage behind it is to answer.
             "test {resources.attempt} = 1 || mlegfn retry-allowed {params.stage} && "
