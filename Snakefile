@@ -27,6 +27,7 @@ if workflow.is_main_process:
     snakemake_dvc.ask()
     snakemake_dvc.limit_gpus(workflow)
     REPORT.write(PIPELINE.producers)
+    REPORT.adapt(PIPELINE.producers)
 else:
     # A server outside a job's allocation would run its stage outside, too.
     os.environ.pop("MLEGFN_WARM", None)

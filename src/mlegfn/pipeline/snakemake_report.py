@@ -20,6 +20,7 @@ SHOWN = {
     "tables": ("Tables", ".csv"),
     "report": ("Verdicts and pages", ".md"),
 }
+TESTED = ("reproduced", "not reproduced")
 
 
 class Item(NamedTuple):
@@ -97,12 +98,13 @@ class Report:
     def write(self, outputs):
         """Write the captions of ``outputs``, and the first page."""
         claims, verdicts = self.claims(), self.verdicts()
+        tested = {name: claim for name, claim in claims.items() if verdicts.get(name) in TESTED}
         pages = {
             "description": [
                 f"mlegfn, scale {self.scale}",
                 "Figures, tables and verdicts of one scale. A verdict is computed from the metrics; claims.yaml "
-                "says by which test.",
-                *lines(claims, verdicts),
+                f"says by which test. Of {len(claims)} claims, {len(tested)} are tested at this scale:",
+                *lines(tested, verdicts),
             ]
         }
         for key in filter(None, map(self.key, outputs)):
@@ -139,27 +141,37 @@ class Report:
                 continue
         return found
 
-    def metadata(self, path):
-        """What Snakemake's own records would say of the run that made ``path``, from its provenance; else None."""
-        from mlegfn.pipeline import engine
+    def adapt(self, producers):
+        """Let this process's Snakemake know of runs that it has no records of, as after `make restore`."""
+        from snakemake.persistence import PersistenceBase
 
-        name = engine.read(self.scale).producers.get(str(path))
+        own = PersistenceBase.metadata
+        PersistenceBase.metadata = lambda there, path: (
+            own(there, path) or self.metadata(producers.get(str(path)))
+        )
+
+    def metadata(self, name):
+        """What Snakemake's own records would say of the run of the stage ``name``, by its provenance; else nothing."""
         try:
             record = json.loads((self.root / "provenance" / f"{name}.json").read_text())
             start = datetime.fromisoformat(record["started"]).timestamp()
             times = {"starttime": start, "endtime": start + record["wall_s"]}
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return {}
         return {"job_hash": name, "rule": name, "conda_env": None, "container_img_url": None, **times}
 
 
 def lines(claims, verdicts):
     """A list of claims, each with its source, what the paper says, and the verdict if there is one."""
-    return [
-        f"- {quoted(claim['claim'])} ({quoted(claim['source'])}: {quoted(claim['paper'])})"
-        + (f": **{quoted(verdicts[name])}**" if name in verdicts else "")
-        for name, claim in claims.items()
-    ]
+    found = []
+    for name, claim in claims.items():
+        said = str(claim["paper"])
+        said = (
+            said if said.startswith("(") else f"({claim['source']}: {said})"
+        )  # in brackets: a remark of ours
+        verdict = f": **{quoted(verdicts[name])}**" if name in verdicts else ""
+        found.append(f"- {quoted(claim['claim'])} {quoted(said)}{verdict}")
+    return found
 
 
 def quoted(text):
