@@ -10,7 +10,7 @@ HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py worker
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test coverage restore record verify clean-scale lock bench
+.PHONY: help install reproduce test coverage restore record verify bundle clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
@@ -20,6 +20,7 @@ help:
 	@echo "make restore [SCALE=name]                               fetch the recorded artifacts from the DVC remote"
 	@echo "make record [SCALE=name]                                push them there"
 	@echo "make verify [SCALE=name]                                read every recorded artifact, byte for byte"
+	@echo "make bundle                                             a release archive of this commit, into build/"
 	@echo "make clean-scale SCALE=name                             delete one scale's artifacts from this checkout"
 	@echo "make bench [SCALE=digits]                               benchmarks/*.py, into benchmarks/results/"
 	@echo "make lock                                               requirements.in -> requirements.lock"
@@ -60,6 +61,9 @@ coverage: .venv/complete
 # SCALE only where it was said: without it, everything that is recorded.
 restore record verify: .venv/complete
 	@$(BIN)/mlegfn $@ $(if $(filter-out file,$(origin SCALE)),--scale "$(SCALE)")
+
+bundle: .venv/complete
+	@$(BIN)/mlegfn bundle
 
 clean-scale: .venv/complete
 	@test "$(origin SCALE)" != file || { echo "make: say which: make clean-scale SCALE=name" >&2; exit 2; }

@@ -84,6 +84,9 @@ def parser():
     )
     add("resolve", _resolve, "in a git merge: dvc.lock, graph.json and results/ from both sides")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
+    bundle = add("bundle", _bundle, "write a release archive of this commit, ready for Zenodo")
+    bundle.add_argument("--out", metavar="FILE.zip", help="default: build/mlegfn-VERSION-COMMIT.zip")
+    bundle.add_argument("--with-checkpoints", action="store_true", help="with what DVC's cache holds, too")
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
     warm.add_argument("socket")
@@ -364,6 +367,12 @@ def _clean(options):
     from mlegfn.pipeline.share import clean
 
     return clean(options.scale)
+
+
+def _bundle(options):
+    from mlegfn.pipeline.bundle import bundle
+
+    return bundle(options.out, options.with_checkpoints)
 
 
 def _warm(options):

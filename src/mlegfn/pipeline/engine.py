@@ -84,7 +84,11 @@ def read(scale=None):
             name=name,
             cmd=body["cmd"],
             deps=body["deps"],
-            outs=[out if isinstance(out, str) else next(iter(out)) for out in body["outs"]],
+            outs=[
+                out if isinstance(out, str) else next(iter(out))
+                for kind in ("outs", "metrics", "plots")
+                for out in body.get(kind, ())
+            ],
             meta=body["meta"],
             params=list(dict.fromkeys(body["params"])),
         )

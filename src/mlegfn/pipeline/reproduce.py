@@ -32,6 +32,7 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
         if graph.write(params):
             print(f"{graph.GRAPH}: brought up to date with params.yaml")
         from mlegfn.pipeline import engine, lockfile, mend
+        from mlegfn.report import summary
 
         lockfile.read()
         pipeline = engine.ask_dvc(scale_name)
@@ -45,6 +46,7 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
                 return code
         else:
             print(f"{scale_name}: nothing to do, all {len(pipeline.stages)} stages are as recorded.")
+        summary.write()
     show(scale_name, pipeline)
     return 0
 

@@ -112,7 +112,7 @@ def on_devices(stage, scale_name, scale, key, record):
     if os.environ.get("MLEGFN_ALLOW_CPU") == "1" or ranks.is_rank():
         needed = 0  # a rank under torchrun sees the devices of all
     try:
-        verify.inputs(name, scale_name)
+        verify.inputs(record.name, scale_name)
         count = ranks.of(stage)
         with slots.claim(needed * count) if needed else contextlib.nullcontext():
             if count > 1:
