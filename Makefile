@@ -10,12 +10,13 @@ HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py worker
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test restore record clean-scale lock bench
+.PHONY: help install reproduce test report restore record clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
 	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
 	@echo "make test                                               every test, the scale smoke through both engines"
+	@echo "make report                                             every result as one page: report/index.html"
 	@echo "make restore                                            fetch the recorded artifacts from the DVC remote"
 	@echo "make record                                             push them there"
 	@echo "make clean-scale SCALE=name                             delete one scale's artifacts from this checkout"
@@ -48,6 +49,9 @@ reproduce: .venv/complete
 
 test: .venv/complete
 	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+report: .venv/complete
+	@$(BIN)/mlegfn report
 
 restore record: .venv/complete
 	@$(BIN)/mlegfn $@

@@ -56,6 +56,9 @@ def parser():
 
     _external(add)
 
+    report = add("report", _report, "write one page of every result, to read without server or network")
+    report.add_argument("--out", default="report/index.html", metavar="FILE", help="default: report/index.html")
+
     add("restore", _restore, "fetch every recorded artifact from the remote")
     add("record", _record, "share every recorded artifact through the remote")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
@@ -291,6 +294,12 @@ def _command(options):
     from importlib import import_module
 
     return import_module(f"mlegfn.commands.{options.command}").run(options)
+
+
+def _report(options):
+    from mlegfn.report.site.build import build
+
+    return build(options.out)
 
 
 def _restore(options):
