@@ -4,6 +4,7 @@ import json
 from importlib.resources import files
 
 from mlegfn.artifacts import write_text
+from mlegfn.report.site import markup
 from mlegfn.report.site.gather import as_json, gather
 
 OUT = "report/index.html"
@@ -36,6 +37,7 @@ def render(site):
     )
     environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters["script_json"] = lambda value: Markup(as_json(value))
+    environment.filters["subscripts"] = markup.text
     static = files("mlegfn.report.site") / "static"
 
     def ours(name):
@@ -53,8 +55,10 @@ def render(site):
 
 def vega():
     """Vega, Vega-Lite and Vega-Embed as one script that makes the name ``vegaEmbed``, out of the package."""
+    import altair
     import vl_convert
 
-    script = vl_convert.javascript_bundle()
+    version = altair.SCHEMA_VERSION.rsplit(".", 1)[0]  # "v6.4.1": charts and script must be of one version
+    script = vl_convert.javascript_bundle(vl_version=version)
     assert "</script" not in script and "<!--" not in script  # else it would end before its end
     return f"(()=>{{{script}\n}})();"

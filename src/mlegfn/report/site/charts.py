@@ -40,10 +40,10 @@ def nll(metrics):
         },
     }
     return {
-        "spec": _spec(rows, arms, chart, menu="unit"),
+        "spec": _spec(rows, arms, chart, menu="against"),
         "series": [{"key": arm, "title": ARMS[arm]} for arm in arms],
         "menu": {
-            "name": "unit",
+            "name": "against",
             "label": "Against",
             "options": [("steps", "training steps"), ("evaluations", "network evaluations")],
         },
@@ -81,7 +81,7 @@ def terms(metrics, raw):
                 )
     names = [str(checkpoint) for checkpoint in metrics.checkpoints]
     chart = {
-        "x": ("term of the bound: 0 the decoder, t − 1 the step t, T the prior",),
+        "x": ("term of the bound, from decoder to prior",),
         "y": "change by fine-tuning (10⁻³ bits/dim)",
         "tooltip": {"name": "arm", "checkpoint": "from step", "steps": "term", "value": "10⁻³ bits/dim"},
     }
@@ -140,7 +140,9 @@ def curves(metrics):
         "menu": {
             "name": "task",
             "label": "Task",
-            "options": [(task, f"{metrics.tasks[task]['title']} ({metrics.tasks[task]['metric']})") for task in tasks],
+            "options": [
+                (task, f"{metrics.tasks[task]['title']} ({metrics.tasks[task]['metric']})") for task in tasks
+            ],
         },
         "about": (
             f"Distance to the target against trajectories sampled at the scale {metrics.name}, the mean over seeds "
@@ -179,12 +181,14 @@ def _spec(rows, series, chart, menu, first=None, log=False, small=False):
     """The Vega-Lite specification of lines with bands and points that answer to the pointer."""
     import altair as alt
 
-    steps = menu == "unit"
+    steps = menu == "against"
     parameters = [alt.param(name="hidden", value=[])]
     parameters.append(alt.param(name=menu, value="steps" if steps else first))
     x = f"{menu} == 'steps' ? datum.steps : datum.evaluations" if steps else "datum.steps"
-    axis = alt.Axis(format="~s", title=None if steps else chart["x"][0], tickCount=6, labelOverlap=True)
-    scale = alt.Scale(type="log") if log else alt.Scale(zero=small, nice=True)
+    short = "datum.value >= 10000 ? format(datum.value, '~s') : format(datum.value, ',')"
+    title = None if steps else chart["x"][0]
+    axis = alt.Axis(labelExpr=short, title=title, tickCount=6, labelOverlap=True)
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=small, nice=True)
     colour = alt.Color(
         "series:N",
         legend=None,
@@ -197,34 +201,32 @@ def _spec(rows, series, chart, menu, first=None, log=False, small=False):
     )
     if not steps:
         base = base.transform_filter(f"datum.{menu} == {menu}")
-    place = {"x": alt.X("x:Q", axis=axis, scale=alt.Scale(zero=False, nice=False)), "color": colour}
+    # Terms matter near the data, at small t: a root stretches what is there.
+    across = alt.Scale(type="sqrt", nice=False) if small else alt.Scale(zero=False, nice=False)
+    place = {"x": alt.X("x:Q", axis=axis, scale=across), "color": colour}
     detail = alt.Detail("line:N")
     y = alt.Y("value:Q", title=chart["y"], scale=scale, axis=alt.Axis(tickCount=6))
     band = base.mark_area(opacity=0.18).encode(
         **place, detail=detail, y=alt.Y("low:Q", title=chart["y"], scale=scale), y2="high:Q"
     )
-    line = base.mark_line(strokeWidth=1.8).encode(**place, detail=detail, y=y)
+    # The bound's line is wide, so that MLE-GFN's, which often lies on it, leaves it visible.
+    width = alt.condition("datum.series == 'vlb'", alt.value(5), alt.value(1.8))
+    line = base.mark_line().encode(**place, detail=detail, y=y, strokeWidth=width)
     near = alt.selection_point(
-        name="near", on="pointerover", nearest=True, fields=["line", "x"], empty=False, clear="pointerout"
+        name="near", on="pointerover", fields=["line", "x"], empty=False, clear="pointerout"
     )
-    points = (
-        base.mark_point(filled=True, opacity=1)
-        .encode(
-            **place,
-            y=y,
-            size=alt.condition(near, alt.value(110), alt.value(18 if small else 34), empty=False),
-            tooltip=[_tooltip(alt, field, title) for field, title in chart["tooltip"].items()],
-        )
-        .add_params(near)
+    points = base.mark_point(filled=True, opacity=1).encode(
+        **place, y=y, size=alt.condition(near, alt.value(110), alt.value(18 if small else 34), empty=False)
     )
-    drawn = alt.layer(band, line, points).add_params(*parameters).properties(width="container", height=340)
+    # What a pointer has to hit is larger than what is seen.
+    tooltip = [_tooltip(alt, field, title) for field, title in chart["tooltip"].items()]
+    targets = base.mark_point(filled=True, opacity=0, size=240).encode(**place, y=y, tooltip=tooltip)
+    layers = [band, line, points, targets.add_params(near)]
     if small:
-        zero = alt.Chart(alt.Data(values=[{"y": 0}])).mark_rule(size=1).encode(y="y:Q")
-        drawn = (
-            alt.layer(zero, band, line, points)
-            .add_params(*parameters)
-            .properties(width="container", height=280)
-        )
+        layers.insert(0, alt.Chart(alt.Data(values=[{"y": 0}])).mark_rule(size=1).encode(y="y:Q"))
+    drawn = (
+        alt.layer(*layers).add_params(*parameters).properties(width="container", height=280 if small else 340)
+    )
     return {**drawn.to_dict(), "config": CONFIG}
 
 

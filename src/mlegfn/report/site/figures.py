@@ -180,7 +180,9 @@ SECTIONS = (
             ),
         ),
         (
-            Page("report/divergences-objectives.md", "divergences_report", "Which objective is how good where"),
+            Page(
+                "report/divergences-objectives.md", "divergences_report", "Which objective is how good where"
+            ),
             Page("tables/divergences.md", "divergences_report", "Every objective, beside the paper's values"),
             Page("tables/divergences-gradients.md", "divergences_report", "Covariance of the gradients"),
         ),

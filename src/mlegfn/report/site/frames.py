@@ -29,7 +29,10 @@ def read(scale, settings, dims):
         return None
     with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
         picture = np.asarray(image.convert("RGB"))[::-1]  # an SVG's image is drawn upside down
-    times, rows = steps(settings.diffusion.timesteps, settings.trajectories.columns), settings.trajectories.shown
+    times, rows = (
+        steps(settings.diffusion.timesteps, settings.trajectories.columns),
+        settings.trajectories.shown,
+    )
     side = side_of(dims)
     if side is None or not fits(picture.shape, rows, len(times), side):
         return None

@@ -40,7 +40,7 @@ class Site:
     def everything(self):
         sections = [self._section(section) for section in SECTIONS]
         return {
-            "outcome": [_code(text) for text in readings.outcome(self.verdicts)],
+            "outcome": [markup.code(text) for text in readings.outcome(self.verdicts)],
             "verdicts": sorted(self.verdicts, key=lambda row: row["verdict"] not in readings.TESTED),
             "choices": {
                 key: list(dict.fromkeys(row[key] for row in self.verdicts)) for key in ("scale", "paper_id")
@@ -61,22 +61,25 @@ class Site:
             measured = self._measured_at(scale)
             try:
                 rows = read_json(path)["claims"]
+                same = readings.same_as([row["claim"] for row in rows])
                 found += [
                     {
                         **row,
                         "scale": scale,
                         "stage": f"{stage}@{scale}",
+                        "same_as": before,
+                        "origin": readings.origin(row, readings.PAPERS[name]),
                         "paper_id": readings.PAPERS[name],
                         "number": None
                         if row["estimate"] is None
                         else readings.number(row["estimate"], row["unit"]),
                         "interval_text": readings.interval(row),
                         "unit_text": readings.unit_of(row),
-                        "reading": _code(readings.reading(row)),
+                        "reading": markup.code(readings.reading(row)),
                         "commit": record and record["commit"],
                         "device": readings.listed(measured["devices"]) if measured else "not recorded",
                     }
-                    for row in rows
+                    for row, before in zip(rows, same)
                 ]
             except (KeyError, TypeError, AttributeError):
                 raise UserError(
@@ -86,31 +89,42 @@ class Site:
 
     def _section(self, section):
         stages = {figure.stage for figure in section.figures} | {page.stage for page in section.tables}
-        scales = [name for name in self.params.scales if any(f"{stage}@{name}" in self.stages for stage in stages)]
+        scales = [
+            name for name in self.params.scales if any(f"{stage}@{name}" in self.stages for stage in stages)
+        ]
         there = [name for name in scales if any(_picture(name, figure.name) for figure in section.figures)]
         return {
             "id": section.id,
-            "title": section.title,
+            "title": markup.code(section.title),
             "short": section.short,
-            "lead": _code(section.lead),
+            "lead": markup.code(section.lead),
             "figures": [self._figure(figure, there) for figure in section.figures],
             "tables": [self._tables(page, there) for page in section.tables],
             "missing": [self._missing(name) for name in scales if name not in there],
         }
 
     def _figure(self, figure, scales):
-        rows = [
-            row for row in self.verdicts if row["id"] in self.tests and figure.has(self.tests[row["id"]])
-        ]
+        rows = [row for row in self.verdicts if row["id"] in self.tests and figure.has(self.tests[row["id"]])]
         claimed = {}
         for row in rows:
-            about = claimed.setdefault(row["id"], {"claim": row["claim"], "paper": row["paper"], "rows": []})
+            about = claimed.setdefault(
+                row["id"],
+                {
+                    "claim": markup.code(row["claim"]),
+                    "paper": markup.code(readings.sentence(row["paper"])),
+                    "same_as": markup.code(row["same_as"] or ""),
+                    "origin": row["origin"],
+                    "source": row["source"],
+                    "ours": row["paper"].startswith("("),
+                    "rows": [],
+                },
+            )
             if row["verdict"] in readings.TESTED:
                 about["rows"].append(row)
         return {
             "name": figure.name,
             "title": figure.title,
-            "paper": figure.paper,
+            "paper": markup.code(figure.paper),
             "claims": list(claimed.values()),
             "scales": [self._at(figure, scale) for scale in scales if _picture(scale, figure.name)],
         }
@@ -200,9 +214,17 @@ class Site:
         there = [
             section.short
             for section in SECTIONS
-            if any(_picture(name, figure.name) and f"{figure.stage}@{name}" in self.stages for figure in section.figures)
+            if any(
+                _picture(name, figure.name) and f"{figure.stage}@{name}" in self.stages
+                for figure in section.figures
+            )
         ]
-        return {**self._missing(name), "images": _images(settings), "there": there, "measured": self._measured_at(name)}
+        return {
+            **self._missing(name),
+            "images": _images(settings),
+            "there": there,
+            "measured": self._measured_at(name),
+        }
 
     def _missing(self, name):
         return {
@@ -266,16 +288,6 @@ def _images(settings):
         return "no images"
     source = settings.data.source if settings.data.path is None else Path(settings.data.path).name
     return f"{source}, T = {settings.diffusion.timesteps}"
-
-
-def _code(text):
-    """Text with `code` between backticks as Markup; all else is escaped."""
-    from markupsafe import Markup, escape
-
-    parts = text.split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if k % 2 else escape(part) for k, part in enumerate(parts)
-    )
 
 
 def as_json(value):

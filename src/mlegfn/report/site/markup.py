@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+SUBSCRIPT = re.compile(r"(?<![\w`])([^\W\d_][\u0300-\u036f]?)_(?:\{([^}]+)\}|([^\W_]+))")
 NUMBER = re.compile(r"(?:(?:L1|JSD)\s)?([−+-]?\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?)")
 
 
@@ -23,10 +24,29 @@ class Table(NamedTuple):
 
 
 def parser():
-    """CommonMark with tables; HTML is text."""
+    """CommonMark with tables, a line a line; HTML is text."""
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table")
+    markdown.add_render_rule("text", lambda renderer, tokens, k, options, env: text(tokens[k].content))
+    return markdown
+
+
+def text(plain):
+    """Escaped text as Markup, in which `x_t` and `x_{t−1}` have a subscript."""
+    from markupsafe import Markup, escape
+
+    return Markup(SUBSCRIPT.sub(r"\1<sub>\2\3</sub>", str(escape(plain))))
+
+
+def code(plain):
+    """Text with `code` between backticks, the rest as ``text`` has it."""
+    from markupsafe import Markup
+
+    parts = plain.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if k % 2 else text(part) for k, part in enumerate(parts)
+    )
 
 
 def split(text):

@@ -9,11 +9,6 @@
     event.preventDefault();
     const copy = record.cloneNode(true);
     copy.removeAttribute("id");
-    for (const heading of copy.querySelectorAll("h4")) {
-      const lower = document.createElement("h3");
-      lower.textContent = heading.textContent;
-      heading.replaceWith(lower);
-    }
     dialog.querySelector("h2").textContent = link.dataset.record;
     dialog.querySelector(".body").replaceChildren(copy);
     dialog.showModal();
