@@ -10,12 +10,13 @@ HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py worker
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test coverage restore record verify bundle clean-scale lock bench
+.PHONY: help install reproduce test coverage report restore record verify bundle clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
 	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
 	@echo "make test                                               every test, the scale smoke through both engines"
+	@echo "make report                                             every result as one page: report/index.html"
 	@echo "make coverage                                           every test, and which lines of src/ they run"
 	@echo "make restore [SCALE=name]                               fetch the recorded artifacts from the DVC remote"
 	@echo "make record [SCALE=name]                                push them there"
@@ -64,6 +65,9 @@ restore record verify: .venv/complete
 
 bundle: .venv/complete
 	@$(BIN)/mlegfn bundle
+
+report: .venv/complete
+	@$(BIN)/mlegfn report
 
 clean-scale: .venv/complete
 	@test "$(origin SCALE)" != file || { echo "make: say which: make clean-scale SCALE=name" >&2; exit 2; }

@@ -56,6 +56,8 @@ def parser():
 
     _external(add)
 
+    report = add("report", _report, "write one page of every result, to read without server or network")
+    report.add_argument("--out", default="report/index.html", metavar="FILE", help="default: report/index.html")
     provenance = add("provenance", _provenance, "say how an artifact was made")
     provenance.add_argument("path", metavar="PATH", help="an artifact, a file inside one, or a stage's name")
     provenance.add_argument("--all", action="store_true", help="of everything that it was made from, too")
@@ -331,6 +333,12 @@ def _command(options):
     from importlib import import_module
 
     return import_module(f"mlegfn.commands.{options.command}").run(options)
+
+
+def _report(options):
+    from mlegfn.report.site.build import build
+
+    return build(options.out)
 
 
 def _restore(options):

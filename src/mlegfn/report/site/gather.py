@@ -1,0 +1,295 @@
+"""Results of every scale → what the template shows: plain dictionaries, nothing of it looked up in the network."""
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+from mlegfn import config, graph
+from mlegfn.artifacts import read_json
+from mlegfn.errors import UserError
+from mlegfn.pipeline import engine
+from mlegfn.report import claims
+from mlegfn.report.site import alts, charts, frames, markup, readings, records
+from mlegfn.report.site.figures import SECTIONS
+
+# {name of a verdict file: (the stage that makes it, the claims that it decides)}
+REPORTS = {
+    "verdict": ("verdict", "images"),
+    "discrete": ("discrete_report", "discrete"),
+    "divergences": ("divergences_report", "divergences"),
+}
+
+
+def gather():
+    """Everything that the page shows; broken settings, claims or metrics are a UserError."""
+    return Site().everything()
+
+
+class Site:
+    """What is gathered on the way: the records of the stages that are mentioned, charts, pictures already shown."""
+
+    def __init__(self):
+        self.params = config.load()
+        graph.check(self.params)
+        self.stages = engine.read().stages
+        self.records, self.charts, self.shown, self._metrics, self._measured = {}, {}, {}, {}, {}
+        self.tests = {each.id: each.test for _, kind in REPORTS.values() for each in claims.load(report=kind)}
+        self.verdicts = [row for name in self.params.scales for row in self._verdicts(name)]
+
+    def everything(self):
+        sections = [self._section(section) for section in SECTIONS]
+        return {
+            "outcome": [markup.code(text) for text in readings.outcome(self.verdicts)],
+            "verdicts": sorted(self.verdicts, key=lambda row: row["verdict"] not in readings.TESTED),
+            "choices": {
+                key: list(dict.fromkeys(row[key] for row in self.verdicts)) for key in ("scale", "paper_id")
+            },
+            "sections": sections,
+            "scales": [self._scale(name) for name in self.params.scales],
+            "records": [self.records[name] for name in sorted(self.records)],
+            "charts": self.charts,
+        }
+
+    def _verdicts(self, scale):
+        found = []
+        for name, (stage, _) in REPORTS.items():
+            path = Path("results", scale, "report", f"{name}.json")
+            if f"{stage}@{scale}" not in self.stages or not path.is_file():
+                continue
+            record = self._record(f"{stage}@{scale}")
+            measured = self._measured_at(scale)
+            try:
+                rows = read_json(path)["claims"]
+                same = readings.same_as([row["claim"] for row in rows])
+                found += [
+                    {
+                        **row,
+                        "scale": scale,
+                        "stage": f"{stage}@{scale}",
+                        "same_as": before,
+                        "origin": readings.origin(row, readings.PAPERS[name]),
+                        "paper_id": readings.PAPERS[name],
+                        "number": None
+                        if row["estimate"] is None
+                        else readings.number(row["estimate"], row["unit"]),
+                        "interval_text": readings.interval(row),
+                        "unit_text": readings.unit_of(row),
+                        "reading": markup.code(readings.reading(row)),
+                        "commit": record and record["commit"],
+                        "device": readings.listed(measured["devices"]) if measured else "not recorded",
+                    }
+                    for row, before in zip(rows, same)
+                ]
+            except (KeyError, TypeError, AttributeError):
+                raise UserError(
+                    f"{path}: not a verdict file; delete it and run `dvc repro {stage}@{scale}`"
+                ) from None
+        return found
+
+    def _section(self, section):
+        stages = {figure.stage for figure in section.figures} | {page.stage for page in section.tables}
+        scales = [
+            name for name in self.params.scales if any(f"{stage}@{name}" in self.stages for stage in stages)
+        ]
+        there = [name for name in scales if any(_picture(name, figure.name) for figure in section.figures)]
+        return {
+            "id": section.id,
+            "title": markup.code(section.title),
+            "short": section.short,
+            "lead": markup.code(section.lead),
+            "figures": [self._figure(figure, there) for figure in section.figures],
+            "tables": [self._tables(page, there) for page in section.tables],
+            "missing": [self._missing(name) for name in scales if name not in there],
+        }
+
+    def _figure(self, figure, scales):
+        rows = [row for row in self.verdicts if row["id"] in self.tests and figure.has(self.tests[row["id"]])]
+        claimed = {}
+        for row in rows:
+            about = claimed.setdefault(
+                row["id"],
+                {
+                    "claim": markup.code(row["claim"]),
+                    "paper": markup.code(readings.sentence(row["paper"])),
+                    "same_as": markup.code(row["same_as"] or ""),
+                    "origin": row["origin"],
+                    "source": row["source"],
+                    "ours": row["paper"].startswith("("),
+                    "rows": [],
+                },
+            )
+            if row["verdict"] in readings.TESTED:
+                about["rows"].append(row)
+        return {
+            "name": figure.name,
+            "title": figure.title,
+            "paper": markup.code(figure.paper),
+            "claims": list(claimed.values()),
+            "scales": [self._at(figure, scale) for scale in scales if _picture(scale, figure.name)],
+        }
+
+    def _at(self, figure, scale):
+        """A figure at one scale."""
+        settings, stage = self.params.scales[scale], f"{figure.stage}@{scale}"
+        kind, content = _picture(scale, figure.name)
+        digest = hashlib.sha256(content).hexdigest()
+        same = self.shown.setdefault(digest, scale)
+        caption = Path("results", scale, "figures", f"{figure.name}.md")
+        prose, tables = markup.split(caption.read_text(encoding="utf-8")) if caption.is_file() else ([], [])
+        self._record(stage)
+        return {
+            "scale": scale,
+            "stage": stage,
+            "id": f"{figure.name}-{scale}",
+            "same": same if same != scale else None,
+            "image": frames.uri(content, kind),
+            "alt": alts.of(figure, scale, settings, self._image_metrics(scale)),
+            "caption": prose,
+            "tables": tables,
+            "charts": [
+                found for name in figure.charts if name != "slider" and (found := self._chart(name, scale))
+            ],
+            "slider": self._slider(scale) if "slider" in figure.charts else None,
+            "measured": self._measured_at(scale),
+        }
+
+    def _chart(self, name, scale):
+        """An interactive chart; its specification goes to ``self.charts``, under the id that stands in the page."""
+        if name == "curves":
+            from mlegfn.report import divergence_metrics
+
+            block = self.params.scales[scale].divergences
+            settings = SimpleNamespace(
+                tasks=block.tasks.there(), gradients=block.gradients, alpha=block.alpha
+            )
+            drawn = charts.curves(divergence_metrics.Metrics(scale, settings))
+        else:
+            metrics = self._image_metrics(scale)
+            drawn = charts.nll(metrics) if name == "nll" else charts.terms(metrics, _terms(metrics))
+        key = f"{name}-{scale}"
+        self.charts[key] = drawn.pop("spec")
+        return {**drawn, "id": key}
+
+    def _slider(self, scale):
+        settings = self.params.scales[scale]
+        found = frames.read(scale, settings, self._image_metrics(scale).about["dims"])
+        if found is None:
+            return None
+        path = f"results/{scale}/samples/trajectories.safetensors"
+        return {**found, "id": f"slider-{scale}", "states": path}
+
+    def _image_metrics(self, scale):
+        """The scale's report.metrics.Metrics, or None where it has no images."""
+        if scale not in self._metrics:
+            from mlegfn.report.metrics import Metrics
+
+            settings = self.params.scales[scale]
+            whole = settings.has_images and settings.planar is not None
+            self._metrics[scale] = Metrics(scale, settings) if whole else None
+        return self._metrics[scale]
+
+    def _tables(self, page, scales):
+        found = []
+        for scale in scales:
+            path = Path("results", scale, page.path)
+            if not path.is_file():
+                continue
+            self._record(f"{page.stage}@{scale}")
+            prose, tables = markup.split(path.read_text(encoding="utf-8").split("\n![")[0])
+            found.append(
+                {
+                    "scale": scale,
+                    "stage": f"{page.stage}@{scale}",
+                    "path": str(path),
+                    "id": f"{path.stem}-{scale}",
+                    "prose": prose,
+                    "tables": tables,
+                }
+            )
+        return {"title": page.title, "scales": found}
+
+    def _scale(self, name):
+        settings = self.params.scales[name]
+        there = [
+            section.short
+            for section in SECTIONS
+            if any(
+                _picture(name, figure.name) and f"{figure.stage}@{name}" in self.stages
+                for figure in section.figures
+            )
+        ]
+        return {
+            **self._missing(name),
+            "images": _images(settings),
+            "there": there,
+            "measured": self._measured_at(name),
+        }
+
+    def _missing(self, name):
+        return {
+            "name": name,
+            "command": f"make reproduce SCALE={name}",
+            "gpu": self.params.scales[name].accelerator == "gpu",
+        }
+
+    def _record(self, stage):
+        """The provenance of a stage as the page shows it, remembered for the section that lists them; or None."""
+        if stage not in self.records:
+            found = records.of_stage(stage)
+            if found is None:
+                return None
+            self.records[stage] = {**found, "device_text": records.device(found)}
+        return self.records[stage]
+
+    def _measured_at(self, scale):
+        if scale not in self._measured:
+            names = [name for name in self.stages if _scale_of(name, self.params.scales) == scale]
+            self._measured[scale] = records.measured(scale, names)
+        return self._measured[scale]
+
+
+def _scale_of(stage, scales):
+    """The scale in a stage's name: the longest that fits, for `cifar10` begins `cifar10-cpu` too."""
+    key = stage.partition("@")[2]
+    return max((name for name in scales if key == name or key.startswith(f"{name}-")), key=len, default=None)
+
+
+def _picture(scale, name):
+    """(kind, bytes) of a figure, the smaller of SVG and PNG; None where there is none."""
+    found = [
+        (kind, path.read_bytes())
+        for kind in ("svg", "png")
+        if (path := Path("results", scale, "figures", f"{name}.{kind}")).is_file()
+    ]
+    return min(found, key=lambda each: len(each[1]), default=None)
+
+
+def _terms(metrics):
+    """What charts.terms takes, from the files that Metrics has checked."""
+    folder, last = Path("results", metrics.name, "metrics", "nll"), metrics.steps[-1]
+
+    def of(name, step):
+        points = read_json(folder / f"{name}.json")["points"]
+        return next(point["terms"] for point in points if point["finetune_step"] == step)
+
+    found = {}
+    for checkpoint in metrics.checkpoints:
+        found[checkpoint, None, None] = of(f"baseline-{checkpoint}", 0)
+        for arm in metrics.arms:
+            for seed in metrics.seeds:
+                found[checkpoint, arm, seed] = of(f"{checkpoint}-{arm}-{seed}", last)
+    return found
+
+
+def _images(settings):
+    """What a scale trains on, in a few words."""
+    if not settings.has_images:
+        return "no images"
+    source = settings.data.source if settings.data.path is None else Path(settings.data.path).name
+    return f"{source}, T = {settings.diffusion.timesteps}"
+
+
+def as_json(value):
+    """JSON that may stand in a script element: no `<` in it ends it."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
