@@ -57,7 +57,8 @@ def main():
     if chosen.render:
         return report.render()
     work = chosen.work
-    head = provenance()["commit"]
+    machine = provenance()
+    head = machine["commit"]
     trials = work / "trials.jsonl"
     if not chosen.resume and trials.exists():
         sys.exit(f"{trials}: there is a campaign already; --resume goes on with it, or delete {work}")
@@ -82,7 +83,7 @@ def main():
                 with open(trials, "a") as file:
                     file.write(json.dumps(record, sort_keys=True) + "\n")
             index, counted = index + 1, counted + record["counts"]
-    return report.write(done, context.reference["seconds"], chosen)
+    return report.write(done, context.reference, chosen, machine)
 
 
 def one(trial, context, kind, index, chosen, head):
