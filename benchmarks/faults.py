@@ -15,6 +15,7 @@ import argparse
 import importlib
 import json
 import random
+import subprocess
 import sys
 import time
 import traceback
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from faults import report
-from faults.checkouts import REPOSITORY, Checkout, describe, save
+from faults.checkouts import REPOSITORY, STAGES, Checkout, describe, save
 from machine import provenance
 
 # kind of trial: (option, default number, module, function)
@@ -44,6 +45,9 @@ def options():
     parser.add_argument("--only", action="append", choices=KINDS, help="only this kind; may be given again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chain", type=int, default=1, help="kills of one clone before it may finish (1)")
+    parser.add_argument(
+        "--part", type=int, default=0, help="only so many stages are left to run at first (0: from nothing)"
+    )
     parser.add_argument("--work", type=Path, default=Path("/tmp/mlegfn-faults"), help="where it runs")
     parser.add_argument("--venv", type=Path, default=REPOSITORY / ".venv")
     parser.add_argument("--resume", action="store_true", help="keep WORK's reference and trials, do the rest")
@@ -66,7 +70,11 @@ def main():
     done = [json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else []
     if other := {each["commit"] for each in done} - {head}:
         sys.exit(f"{trials}: has trials of {', '.join(sorted(other))}, but HEAD is {head}; delete {work}")
-    context = SimpleNamespace(folder=work, venv=chosen.venv.resolve(), chain=chosen.chain)
+    Checkout.source = work / "source.git"
+    if not Checkout.source.exists():
+        origin = f"file://{REPOSITORY}"
+        subprocess.run(["git", "clone", "-q", "--bare", "--depth", "1", origin, Checkout.source], check=True)
+    context = SimpleNamespace(folder=work, venv=chosen.venv.resolve(), chain=chosen.chain, part=chosen.part)
     undisturbed(context)
     known = {(each["kind"], each["index"]) for each in done}
     for kind, (option, _, module, function) in KINDS.items():
@@ -109,7 +117,7 @@ def undisturbed(context):
     if not file.exists():
         context.finished.remove()
         code, said, seconds = context.finished.clone().run()
-        if code:
+        if code != 0:
             sys.exit(f"the undisturbed run ended with {code}:\n{said}")
         _, _, again = context.finished.run()
         reference = describe(context.finished, seconds) | {"again_s": again}
@@ -118,7 +126,7 @@ def undisturbed(context):
 
         longer.edit("params.yaml", *LONGER)
         code, said, seconds = longer.run()
-        if code:
+        if code != 0:
             sys.exit(f"the run with a longer segment ended with {code}:\n{said}")
         log = (longer.root / "results/smoke/logs/pretrain@smoke-400.log").read_text()
         segment = float(log.rsplit(" after ", 1)[1].split()[0])
@@ -126,6 +134,8 @@ def undisturbed(context):
         longer.remove()
     found = json.loads(file.read_text())
     context.reference, context.longer = found["run"], found["longer"]
+    seconds, again = context.reference["seconds"], context.reference["again_s"]
+    context.expected_s = again + (seconds - again) * context.part / STAGES if context.part else seconds
     print(f"undisturbed: {context.reference['seconds']:.0f} s", flush=True)
 
 

@@ -15,11 +15,14 @@ from faults import processes
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What differs from run to run by its nature: what stages print, states of interrupted trainings, wall times.
 UNEQUAL = ("logs", "scratch", "provenance")
+STAGES = 65  # of the scale smoke, for how long a part of them takes
 RUN = ("make", "reproduce", "SCALE=smoke")
 
 
 class Checkout:
-    """A clone of HEAD in ``folder``/checkout with a home, a temporary folder and DVC's state of its own."""
+    """A clone in ``folder``/checkout with a home, a temporary folder and DVC's state of its own."""
+
+    source = REPOSITORY  # the campaign freezes HEAD
 
     def __init__(self, folder, venv, environment=None):
         self.folder, self.root, self.venv = Path(folder), Path(folder) / "checkout", Path(venv)
@@ -37,11 +40,10 @@ class Checkout:
         self.runs = 0
 
     def clone(self):
-        """Clone HEAD; everything is a copy of its own but .venv, which no run writes to."""
+        """Clone the source; everything is a copy of its own but .venv, which no run writes to."""
         for name in ("home", "tmp", "site"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        source = f"file://{REPOSITORY}"
-        subprocess.run(["git", "clone", "-q", "--depth", "1", source, self.root], check=True)
+        subprocess.run(["git", "clone", "-q", f"file://{self.source}", self.root], check=True)
         (self.root / ".git/info").mkdir(exist_ok=True)
         (self.root / ".git/info/exclude").write_text("/.venv\n")
         (self.root / ".venv").symlink_to(self.venv)
@@ -71,7 +73,7 @@ class Checkout:
                 **kwargs,
             )
 
-    def run(self, *command, seconds=600, **kwargs):
+    def run(self, *command, seconds=3600, **kwargs):
         """Run a command here to its end: (exit code, what it printed, seconds). A hang is code None."""
         begin = time.monotonic()
         process = self.start(*command, **kwargs)
@@ -93,6 +95,18 @@ class Checkout:
         if before not in text:
             raise ValueError(f"{path} has no {before!r}")
         (self.root / path).write_text(text.replace(before, after))
+
+    def forget(self, stages):
+        """Make some stages run again: no record, no outputs, and nothing in the cache that DVC could take instead."""
+        for stage, entry in self.recorded().items():
+            if stage in stages:
+                for out, digest in re.findall(r"^    - path: (.+)\n(?:      .*\n)*?      md5: (\S+)$", outs(entry), re.M):
+                    path = self.root / out
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                    (self.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink(missing_ok=True)
+                text = (self.root / "dvc.lock").read_text()
+                (self.root / "dvc.lock").write_text(text.replace(f"  {entry}", ""))
+        shutil.rmtree(self.root / ".dvc/cache/runs", ignore_errors=True)
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -136,9 +150,25 @@ class Checkout:
         return {log.stem: log.read_text(errors="replace").count("\n=== 2") for log in logs}
 
 
+def outs(entry):
+    """The part of an entry of dvc.lock that lists its outputs."""
+    return entry.partition("\n    outs:\n")[2]
+
+
 def digest(path):
+    """Hex SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def begun(context, name, draw):
+    """A checkout for a trial: a fresh clone, or, where ``context.part`` says so, one that lacks so many stages."""
+    if not context.part:
+        return Checkout(context.folder / name, context.venv).clone()
+    checkout = context.finished.duplicate(context.folder / name)
+    checkout.forget(draw.sample(sorted(checkout.recorded()), context.part))
+    shutil.rmtree(checkout.root / "results/smoke/logs")
+    return checkout
 
 
 def differing(found, expected):

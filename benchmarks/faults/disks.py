@@ -1,13 +1,14 @@
 """A disk that fills up, a limit on files, places that are read-only; then space again, and the run goes on."""
 
 import contextlib
+import os
 import re
 import resource
 import signal
 import subprocess
 
 from faults import processes
-from faults.checkouts import Checkout
+from faults.checkouts import STAGES, begun
 from faults.interruptions import finish, until
 from faults.whole import harm
 
@@ -44,8 +45,6 @@ def small_disk(path):
 
 def used(path):
     """The bytes that the file system at ``path`` holds."""
-    import os
-
     found = os.statvfs(path)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 
@@ -72,47 +71,41 @@ def full(context, index, draw):
     """One clone, one place; the disk there is too small, then larger and too small again …, then large enough."""
     place = list(PLACES)[index % len(PLACES)]
     low, high, enough = PLACES[place]
-    checkout = Checkout(context.folder / f"full-{index}", context.venv)
-    sizes = sorted(draw.uniform(low, high) for _ in range(FAULTS_A_CLONE if high else 1))
+    checkout = begun(context, f"full-{index}", draw)
+    if context.part and enough:
+        high *= context.part / STAGES
+    sizes = sorted(draw.uniform(low, max(low, high)) for _ in range(FAULTS_A_CLONE if high else 1))
     record = {"place": place, "faults": []}
-    if place == "file size":
-        checkout.clone()
+    outside = {"everything": checkout.folder, "tmp": checkout.folder / "tmp"}
+    if enough is None:
         for size in sizes:
-            limit = int(size)
+            limit = (int(size), int(size))
             code, said, _ = checkout.run(
-                preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
             )
-            note(record, checkout, context, code, said, size)
+            note(record, checkout, context, code, said, int(size))
         finish(context, checkout, record, [(checkout.recorded(), checkout.stages_run())])
-    else:
-        folder = checkout.folder if place == "everything" else checkout.root / place
-        if place == "tmp":
-            folder = checkout.folder / "tmp"
-        if place == "everything":
-            checkout.folder.mkdir(parents=True)
-        else:
-            checkout.clone()
-        with small_disk(folder) as resize:
-            if place == "everything":
-                checkout.clone()
-            at_first = used(folder)
-            for size in sizes:
-                resize(at_first + size)
-                if place == "tmp":
-                    with contextlib.suppress(OSError), open(folder / "filler", "wb") as file:
-                        file.write(bytes(MIB))
-                code, said, _ = checkout.run()
-                note(record, checkout, context, code, said, size)
-            resize(enough)
-            (folder / "filler").unlink(missing_ok=True)
-            finish(context, checkout, record, [(checkout.recorded(), checkout.stages_run())])
+        return summed(record)
+    folder = outside.get(place, checkout.root / place)
+    with small_disk(folder) as resize:
+        at_first = used(folder)
+        for size in sizes:
+            resize(at_first + size)
+            if place == "tmp":
+                with contextlib.suppress(OSError), open(folder / "filler", "wb") as file:
+                    file.write(bytes(MIB))
+            code, said, _ = checkout.run()
+            note(record, checkout, context, code, said, int(size))
+        resize(at_first + enough)
+        (folder / "filler").unlink(missing_ok=True)
+        finish(context, checkout, record, [(checkout.recorded(), checkout.stages_run())])
     return summed(record)
 
 
 def readonly(context, index, draw):
     """One clone, stopped at a random moment; then one place after the other is read-only; then it goes on."""
-    checkout = Checkout(context.folder / f"readonly-{index}", context.venv).clone()
-    moment = draw.uniform(0, context.reference["seconds"])
+    checkout = begun(context, f"readonly-{index}", draw)
+    moment = draw.uniform(0, context.expected_s)
     process = checkout.start()
     until(process, moment)
     processes.send([process.pid], signal.SIGTERM)

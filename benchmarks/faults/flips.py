@@ -1,6 +1,5 @@
 """One bit of one byte flipped in a data file, a checkpoint, an object of DVC's cache or one at the remote."""
 
-import contextlib
 import os
 import re
 import shutil
@@ -32,10 +31,10 @@ def flip(context, index, draw):
     if where == "remote":
         shutil.rmtree(base.root / ".dvc/cache")
     if way == "reproduce" and where != "cache":
-        forget(base, consumer)
+        base.forget([consumer])
     before = base.manifest()
     code, said = act(base, way, artifact, command)
-    record |= judged(base, context, way, code, said, names, before)
+    record |= judged(base, way, code, said, names, before)
     if not record["ok"]:
         record["said"] = said[-1500:]
     mend(context, base)
@@ -49,6 +48,7 @@ def ready(context):
         shutil.rmtree(context.folder / "flipped", ignore_errors=True)
         base = context.flipped = context.finished.duplicate(context.folder / "flipped")
         base.environment["MLEGFN_WARM"] = warm(context)
+        keep_smoke(base)
         remote = base.folder / "remote"
         for arguments in (("remote", "add", "--local", "--default", "shelf", remote), ("push", "-q")):
             code, said, _ = base.run(base.tool("mlegfn"), "dvc", *arguments)
@@ -56,7 +56,14 @@ def ready(context):
                 raise RuntimeError(f"dvc {arguments[0]}: {said}")
         shutil.copytree(remote, base.folder / "remote-at-first")
         looked(base)
+        base.at_first, base.lock = base.manifest(), (base.root / "dvc.lock").read_text()
     return base
+
+
+def keep_smoke(base):
+    """Drop the other scales from dvc.lock: their artifacts are not here, so `restore` would miss them."""
+    head = (base.root / "dvc.lock").read_text().split("  ", 1)[0]
+    (base.root / "dvc.lock").write_text(head + "".join(f"  {entry}" for entry in base.recorded().values()))
 
 
 def looked(base):
@@ -72,7 +79,7 @@ def mend(context, base):
         (context.finished.root / name, base.root / name) for name in ("data", "results/smoke", ".dvc/cache")
     ]
     changed = [same(*pair) for pair in (*pairs, (base.folder / "remote-at-first", base.folder / "remote"))]
-    shutil.copy2(context.finished.root / "dvc.lock", base.root / "dvc.lock")
+    (base.root / "dvc.lock").write_text(base.lock)
     if any(changed):
         looked(base)
 
@@ -175,17 +182,6 @@ def gone(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def forget(base, stage):
-    """Make one stage run again: no record, no outputs, and none that DVC could fetch from its cache of runs."""
-    text = (base.root / "dvc.lock").read_text()
-    entry = base.recorded()[stage]
-    for out in section(entry, "outs"):
-        with contextlib.suppress(FileNotFoundError):
-            gone(base.root / out)
-    (base.root / "dvc.lock").write_text(text.replace(f"  {entry}", ""))
-    shutil.rmtree(base.root / ".dvc/cache/runs", ignore_errors=True)
-
-
 def act(base, way, artifact, command):
     """(exit code, output) of a way; DVC's own commands are followed by a stage that reads the artifact."""
     mlegfn, stage = base.tool("mlegfn"), [base.tool("mlegfn"), *command[1:]]
@@ -205,7 +201,7 @@ def act(base, way, artifact, command):
     return code, said
 
 
-def judged(base, context, way, code, said, names, before):
+def judged(base, way, code, said, names, before):
     """The outcome of a way in one word, and whether it may be so.
 
     refused: it ended with code 2, named the file and made nothing. mended: it ended well, named the file, and
@@ -213,7 +209,7 @@ def judged(base, context, way, code, said, names, before):
     """
     named = any(name in said for name in names)
     made = [path for path in differing(base.manifest(), before) if not path.startswith("git status")]
-    right = not differing(base.manifest(), context.reference["manifest"])
+    right = not differing(base.manifest(), base.at_first)
     if code == 0 and right and way in ("reproduce", "restore"):
         outcome = "mended" if named else "silently mended"
     elif code == 0:

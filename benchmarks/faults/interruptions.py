@@ -6,7 +6,8 @@ import subprocess
 import time
 
 from faults import processes
-from faults.checkouts import Checkout, verdict
+from faults.checkouts import begun, verdict
+from faults.whole import harm
 
 INTERVAL = 60.0  # seconds: save_every_minutes of the scale smoke
 LONGER = ("stop: 12", "stop: 400")  # steps of the segment that aimed interruptions hit
@@ -23,8 +24,8 @@ def until(process, moment):
 
 def kill(context, index, draw):
     """One clone, killed as often as ``context.chain`` says, each time at a random moment of what is left."""
-    checkout = Checkout(context.folder / f"kill-{index}", context.venv).clone()
-    moments = sorted(draw.uniform(0, context.reference["seconds"]) for _ in range(context.chain))
+    checkout = begun(context, f"kill-{index}", draw)
+    moments = sorted(draw.uniform(0, context.expected_s) for _ in range(context.chain))
     record, states, before = {"kills": []}, [], None
     for moment in moments:
         wait = moment if before is None else context.reference["again_s"] + moment - before
@@ -44,10 +45,11 @@ def kill(context, index, draw):
                 "code": code,
                 "recorded": len(recorded),
                 "records_lost": sorted(set(recorded) - set(states[-1][0])),
+                "harm": harm(checkout, context.reference),
             }
         )
     finish(context, checkout, record, states)
-    record["ok"] = record["ok"] and not any(each["records_lost"] for each in record["kills"])
+    record["ok"] = record["ok"] and not any(each["records_lost"] or each["harm"] for each in record["kills"])
     record["counts"] = all(each["in_time"] for each in record["kills"])
     return record
 
@@ -79,13 +81,13 @@ def term(context, index, draw):
         reference = context.longer
         log = checkout.root / "results/smoke/logs/pretrain@smoke-400.log"
     else:
-        checkout = Checkout(context.folder / f"term-{index}", context.venv).clone()
+        checkout = begun(context, f"term-{index}", draw)
         reference, log = context.reference, None
     fraction = draw.random()
     record = {"to": to, "aimed": log is not None}
     process = checkout.start()
     if log is None:
-        alive = until(process, fraction * reference["seconds"])
+        alive = until(process, fraction * context.expected_s)
     else:
         while not log.exists() and process.poll() is None:
             time.sleep(0.02)

@@ -2,9 +2,7 @@
 
 import re
 
-from faults.checkouts import digest
-
-TEMPORARY = re.compile(r"^\..*\.[A-Za-z0-9_]{6,}$")
+from faults.checkouts import digest, outs
 
 
 def harm(checkout, reference):
@@ -19,8 +17,7 @@ def harm(checkout, reference):
             if path.is_file() and name in expected and digest(path) != expected[name]:
                 found.append(f"{name}: not the undisturbed run's")
     for stage, entry in checkout.recorded().items():
-        outs = entry.partition("\n    outs:\n")[2]
-        for out in re.findall(r"^    - path: (.+)$", outs, re.MULTILINE):
+        for out in re.findall(r"^    - path: (.+)$", outs(entry), re.MULTILINE):
             if not (checkout.root / out).exists():
                 found.append(f"{out}: recorded by {stage}, but not there")
     found += [f"cache object {name}: not its content's MD5" for name in checkout.cache()[1]]
