@@ -54,7 +54,9 @@ class Checkout:
     def duplicate(self, folder):
         """A copy, artifacts and cache included."""
         other = Checkout(folder, self.venv)
-        shutil.copytree(self.folder, folder, symlinks=True)
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp", "said-*"))
+        shutil.copytree(self.root / ".dvc/tmp", other.root / ".dvc/tmp", dirs_exist_ok=True)
+        (other.folder / "tmp").mkdir()
         return other
 
     def start(self, *command, environment=None, **kwargs):
@@ -100,7 +102,9 @@ class Checkout:
         """Make some stages run again: no record, no outputs, and nothing in the cache that DVC could take instead."""
         for stage, entry in self.recorded().items():
             if stage in stages:
-                for out, digest in re.findall(r"^    - path: (.+)\n(?:      .*\n)*?      md5: (\S+)$", outs(entry), re.M):
+                for out, digest in re.findall(
+                    r"^    - path: (.+)\n(?:      .*\n)*?      md5: (\S+)$", outs(entry), re.M
+                ):
                     path = self.root / out
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
                     (self.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink(missing_ok=True)
@@ -123,6 +127,8 @@ class Checkout:
         for top in (self.root / "data/smoke", self.root / "results/smoke"):
             for path in sorted(top.rglob("*")):
                 name = path.relative_to(self.root)
+                if path.name == ".snakemake_timestamp":  # Snakemake's, and ignored by DVC
+                    continue
                 if path.is_file() and not (name.parts[0] == "results" and name.parts[2] in UNEQUAL):
                     found[str(name)] = digest(path)
         status = subprocess.run(
