@@ -62,7 +62,7 @@ class Checkout:
     def start(self, *command, environment=None, **kwargs):
         """Start a command here; what it prints goes to the file ``said``."""
         self.runs += 1
-        self.said = self.folder / f"said-{self.runs}.txt"
+        self.said = self.folder.with_name(f"{self.folder.name}-said-{self.runs}.txt")
         with open(self.said, "wb") as file:
             return subprocess.Popen(
                 [str(part) for part in command or RUN],
