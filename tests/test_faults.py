@@ -36,6 +36,7 @@ from faults import checkouts, flips, interruptions, processes, whole
             "/c/ab: not permitted",
         ),
         (RuntimeError("database or disk is full"), "no space left"),
+        (RuntimeError("disk I/O error"), "the disk failed to read or write"),
         (RuntimeError("attempt to write a readonly database"), "not permitted"),
     ],
 )
@@ -99,6 +100,14 @@ def test_a_full_cache_is_the_users_to_mend(tmp_path, monkeypatch, capsys):
     assert (
         reproduce.explain("smoke", [], log, ["Traceback", "OSError: [Errno 28] No space left on device"]) == 2
     )
+
+
+def test_a_log_that_cannot_grow_stops_no_run(tmp_path, small_files):
+    """Neither in a write nor when it is closed."""
+    with reproduce.kept_in(tmp_path / "snakemake.log") as keep:
+        for _ in range(3):
+            keep("x" * 4000 + "\n")
+    assert (tmp_path / "snakemake.log").stat().st_size <= 4096
 
 
 def test_the_campaign_notices_one_byte(tmp_path):

@@ -226,6 +226,7 @@ def complain(error, who=""):
 WORDS = (
     (r"\bos error (\d+)|\[Errno (\d+)\]", None),
     (r"database or disk is full", errno.ENOSPC),
+    (r"disk I/O error", errno.EIO),
     (r"readonly database|unable to open database file", errno.EROFS),
 )
 
@@ -246,6 +247,10 @@ def explain(error, lower=STAGE_MEMORY, unnamed="a file"):
     if number == errno.EFBIG:
         return UserError(
             f"{name}: larger than a file may be here; see `ulimit -f` and the disk's quota, then run again"
+        )
+    if number == errno.EIO:
+        return UserError(
+            f"{name}: the disk failed to read or write ({os.strerror(number)}); is it full, limited or broken?"
         )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(

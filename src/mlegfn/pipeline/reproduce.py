@@ -144,7 +144,7 @@ def run(scale_name, pipeline, cores, gpus, environment):
     command += ["--nocolor"] + (["--resources", f"gpu={gpus}"] if gpus else [])
     progress, said = Progress(scheduled, pipeline.order(), cores), []
     with (
-        open(log, "w", buffering=1) as file,
+        kept_in(log) as keep,
         subprocess.Popen(
             command,
             env=environment,
@@ -161,12 +161,27 @@ def run(scale_name, pipeline, cores, gpus, environment):
         for line in snakemake.stdout:
             said.append(line.rstrip("\n"))
             progress.hear(line)
-            with contextlib.suppress(OSError):  # a full disk: the stages say so themselves
-                file.write(line)
+            keep(line)
     if interrupted:
         print("mlegfn: interrupted; what was finished stays, the same command goes on", file=sys.stderr)
         return 128 + interrupted[0]
     return explain(scale_name, progress.failed, log, said) if snakemake.returncode else 0
+
+
+@contextlib.contextmanager
+def kept_in(log):
+    """A function that writes a line to the file ``log``. On a full disk it keeps less: the stages say why."""
+    file = open(log, "w", buffering=1)  # noqa: SIM115 - closing writes, too
+
+    def keep(line):
+        with contextlib.suppress(OSError):
+            file.write(line)
+
+    try:
+        yield keep
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 @contextlib.contextmanager
