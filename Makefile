@@ -42,15 +42,16 @@ install: .venv/complete
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# `exec`: a shell in between would die of the SIGTERM that make passes on, and leave the run alone.
 reproduce: .venv/complete
-	@$(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
+	@exec $(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
 	  $(if $(RANKS),--ranks "$(RANKS)")
 
 test: .venv/complete
 	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 restore record: .venv/complete
-	@$(BIN)/mlegfn $@
+	@exec $(BIN)/mlegfn $@
 
 clean-scale: .venv/complete
 	@test "$(origin SCALE)" != file || { echo "make: say which: make clean-scale SCALE=name" >&2; exit 2; }

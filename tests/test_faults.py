@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from random import Random
 
 import pytest
@@ -100,6 +101,26 @@ def test_a_full_cache_is_the_users_to_mend(tmp_path, monkeypatch, capsys):
     assert (
         reproduce.explain("smoke", [], log, ["Traceback", "OSError: [Errno 28] No space left on device"]) == 2
     )
+
+
+def test_make_passes_sigterm_on_and_waits(tmp_path):
+    """`timeout make reproduce` signals make alone: the run has to hear of it, and to end before make does."""
+    tools = tmp_path / ".venv/bin"
+    tools.mkdir(parents=True)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/complete"):
+        (tmp_path / name).touch()
+    script = "import pathlib, signal\n"
+    script += "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('heard').touch(), exit(143)))\n"
+    script += "pathlib.Path('ready').touch()\nsignal.pause()\n"
+    (tools / "mlegfn").write_text(f"#!{sys.executable}\n{script}")
+    (tools / "mlegfn").chmod(0o755)
+    make = subprocess.Popen(["make", "-s", "-f", REPOSITORY / "Makefile", "reproduce"], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert make.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    make.terminate()
+    assert make.wait(60) != 0 and (tmp_path / "heard").exists()
 
 
 def test_a_log_that_cannot_grow_stops_no_run(tmp_path, small_files):

@@ -83,7 +83,7 @@ def term(context, index, draw):
     else:
         checkout = begun(context, f"term-{index}", draw)
         reference, log = context.reference, None
-    fraction = draw.random()
+    fraction, finished = draw.random(), checkout.recorded()
     record = {"to": to, "aimed": log is not None}
     process = checkout.start()
     if log is None:
@@ -100,15 +100,22 @@ def term(context, index, draw):
         "mlegfn": [pid for pid, line in lines.items() if "mlegfn reproduce" in line and "make " not in line],
     }[to] or [process.pid]
     processes.send(chosen, signal.SIGTERM)
-    clean = processes.gone(checkout.mark, 90)
-    if not clean:
+    try:
+        record["first_code"] = process.wait(90)
+    except subprocess.TimeoutExpired:
+        record["first_code"] = None
+    record["ended_after_s"] = round(time.monotonic() - begin, 2)
+    # Who has started it takes it for stopped from here on.
+    if not (clean := processes.gone(checkout.mark, 2)):
         record["left_running"] = list(processes.command_lines(checkout.mark).values())
         processes.kill_all(checkout.mark)
+        process.wait()
     said = checkout.said.read_text(errors="replace")
-    record |= {"moment": round(fraction, 4), "in_time": alive, "first_code": process.wait()}
-    record["ended_after_s"] = round(time.monotonic() - begin, 2)
+    record |= {"moment": round(fraction, 4), "in_time": alive}
     record["traceback"] = "Traceback" in said
-    finish(context, checkout, record, [(checkout.recorded(), checkout.stages_run())], reference)
+    # What has its old settings' record has to run again.
+    recorded = {n: e for n, e in checkout.recorded().items() if not log or e != finished.get(n)}
+    finish(context, checkout, record, [(recorded, checkout.stages_run())], reference)
     record["lost"], record["counts"] = lost(checkout), alive
     fine = all(e["stopped"] == e["resumed"] and e["lost_s"] <= INTERVAL for e in record["lost"])
     record["ok"] = record["ok"] and clean and fine and not record["traceback"]

@@ -3,7 +3,7 @@
 import os
 
 from faults import processes
-from faults.checkouts import RUN, Checkout, verdict
+from faults.checkouts import RUN, Checkout, begun, verdict
 from faults.interruptions import until
 
 SURROUNDINGS = (
@@ -43,22 +43,28 @@ def clean(context, index, draw):
 
 def twice(context, index, draw):
     """Two runs at once: in one checkout (the second must say so), or in two with one cache (both must be right)."""
+    if index % 2:
+        return one_cache(context, index)
+    first = begun(context, f"twice-{index}", draw)
+    moment = draw.uniform(0, context.expected_s * 0.9)
+    process = first.start()
+    alive = until(process, moment)
+    told = first.said
+    code, said, seconds = first.run()
+    record = {"way": "one checkout", "second_s": round(seconds, 1), "second_code": code}
+    record["line"] = next((line for line in said.splitlines() if "another" in line), None)
+    record |= {"after_s": round(moment, 1), "counts": alive, "first_code": process.wait()}
+    record |= verdict(first, context.reference)
+    record["ok"] = record["first_code"] == 0 and record["equal"]
+    record["ok"] &= not alive or (code != 0 and bool(record["line"]))
+    if not record["ok"]:
+        record["said"] = told.read_text(errors="replace")[-2000:] + said[-1000:]
+    return record
+
+
+def one_cache(context, index):
+    """Two checkouts with one cache, from nothing and at once: both must be right."""
     first = Checkout(context.folder / f"twice-{index}", context.venv).clone()
-    moment = draw.uniform(0, context.reference["seconds"] * 0.9)
-    if index % 2 == 0:
-        process = first.start()
-        alive = until(process, moment)
-        told = first.said
-        code, said, seconds = first.run()
-        record = {"way": "one checkout", "second_s": round(seconds, 1), "second_code": code}
-        record["line"] = next((line for line in said.splitlines() if "another" in line), None)
-        record |= {"after_s": round(moment, 1), "counts": alive, "first_code": process.wait()}
-        record |= verdict(first, context.reference)
-        record["ok"] = record["first_code"] == 0 and record["equal"]
-        record["ok"] &= not alive or (code != 0 and bool(record["line"]))
-        if not record["ok"]:
-            record["said"] = told.read_text(errors="replace")[-2000:] + said[-1000:]
-        return record
     second = Checkout(context.folder / f"twice-{index}-second", context.venv).clone()
     shared = first.folder / "cache"
     for each in (first, second):
