@@ -7,7 +7,7 @@ BIN    := .venv/bin
 
 # Long runs, settings searches, what installs other programs: started by name, not by `make bench`.
 HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py workers.py budget.py covered.py)
-BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py benchmarks/faults.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test coverage report restore record verify bundle clean-scale lock bench
@@ -46,8 +46,9 @@ install: .venv/complete
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# `exec`: a shell in between would die of the SIGTERM that make passes on, and leave the run alone.
 reproduce: .venv/complete
-	@$(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
+	@exec $(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
 	  $(if $(RANKS),--ranks "$(RANKS)")
 
 test: .venv/complete
@@ -61,13 +62,13 @@ coverage: .venv/complete
 
 # SCALE only where it was said: without it, everything that is recorded.
 restore record verify: .venv/complete
-	@$(BIN)/mlegfn $@ $(if $(filter-out file,$(origin SCALE)),--scale "$(SCALE)")
+	@exec $(BIN)/mlegfn $@ $(if $(filter-out file,$(origin SCALE)),--scale "$(SCALE)")
 
 bundle: .venv/complete
-	@$(BIN)/mlegfn bundle
+	@exec $(BIN)/mlegfn bundle
 
 report: .venv/complete
-	@$(BIN)/mlegfn report
+	@exec $(BIN)/mlegfn report
 
 clean-scale: .venv/complete
 	@test "$(origin SCALE)" != file || { echo "make: say which: make clean-scale SCALE=name" >&2; exit 2; }

@@ -26,6 +26,13 @@ def fsync_directory(path):
         os.close(descriptor)
 
 
+def name_it(error, path):
+    """Let ``error`` say that it is about ``path``: a full disk is noticed by a write, which knows no name."""
+    if getattr(error, "filename", None) is None:
+        with contextlib.suppress(AttributeError):
+            error.filename = str(path)
+
+
 def write_bytes(path, content):
     """Write ``content`` to a temporary name beside ``path``, sync, rename: never half a file."""
     path = Path(path)
@@ -38,8 +45,9 @@ def write_bytes(path, content):
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        name_it(error, path)
         raise
     fsync_directory(path.parent)
 
@@ -82,5 +90,8 @@ def atomic_directory(path):
             shutil.rmtree(path)
         os.replace(temporary, path)
         fsync_directory(path.parent)
+    except Exception as error:
+        name_it(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 
 from mlegfn.errors import UserError
@@ -251,24 +252,51 @@ def complain(error, who=""):
     return 2
 
 
-def explain(error, lower=STAGE_MEMORY):
+# How libraries word what the kernel told them: Rust's, Python's (in DVC's messages too), SQLite's.
+WORDS = (
+    (r"\bos error (\d+)|\[Errno (\d+)\]", None),
+    (r"database or disk is full", errno.ENOSPC),
+    (r"disk I/O error", errno.EIO),
+    (r"readonly database|unable to open database file", errno.EROFS),
+)
+
+
+def explain(error, lower=STAGE_MEMORY, unnamed="a file"):
     """The UserError behind an exception that the machine, not the code, is to blame for; else None.
 
-    ``lower``: the setting that saves memory.
+    ``lower``: the setting that saves memory. ``unnamed``: what to call a file that the error does not name.
     """
-    name = getattr(error, "filename", None) or "a file"
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+    text = str(error)
+    number = getattr(error, "errno", None) or _kernel_said(text)
+    quoted = re.search(r"""['"]([^'"\n]*/[^'"\n]+)['"]""", text)
+    name = getattr(error, "filename", None) or (quoted[1] if quoted else unnamed)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{name}: no space left on the device; free some and run again, what is finished stays"
         )
+    if number == errno.EFBIG:
+        return UserError(
+            f"{name}: larger than a file may be here; see `ulimit -f` and the disk's quota, then run again"
+        )
+    if number == errno.EIO:
+        return UserError(
+            f"{name}: the disk failed to read or write ({os.strerror(number)}); is it full, limited or broken?"
+        )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(
-            f"{name}: not permitted ({error.strerror}); give this user the right to it and run again"
+            f"{name}: not permitted ({os.strerror(number)}); give this user the right to it and run again"
         )
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if memory or "DefaultCPUAllocator" in str(error):  # torch's word for it on a CPU, in a plain RuntimeError
+    if memory or "DefaultCPUAllocator" in text:  # torch's word for it on a CPU, in a plain RuntimeError
         return UserError(f"out of memory; lower {lower}")
+    return None
+
+
+def _kernel_said(text):
+    """The kernel's error number in a library's message, None without one."""
+    for pattern, number in WORDS:
+        if match := re.search(pattern, text):
+            return number or int(next(filter(None, match.groups())))
     return None
 
 

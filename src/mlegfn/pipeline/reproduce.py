@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from mlegfn import config, graph
+from mlegfn.cli import explain as machine_error
 from mlegfn.errors import TRY_AGAIN, UserError
 from mlegfn.pipeline import slots
 from mlegfn.pipeline.interruption import asked_to_stop
@@ -128,9 +129,9 @@ def run(scale_name, pipeline, cores, gpus, environment):
     )
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"scale={scale_name}"]
     command += ["--nocolor"] + (["--resources", f"gpu={gpus}"] if gpus else [])
-    progress = Progress(scheduled, pipeline.order(), cores, known=wall_times(pipeline.stages))
+    progress, said = Progress(scheduled, pipeline.order(), cores, known=wall_times(pipeline.stages)), []
     with (
-        open(log, "w", buffering=1) as file,
+        kept_in(log) as keep,
         subprocess.Popen(
             command,
             env=environment,
@@ -145,12 +146,29 @@ def run(scale_name, pipeline, cores, gpus, environment):
         progress,
     ):
         for line in snakemake.stdout:
-            file.write(line)
+            said.append(line.rstrip("\n"))
             progress.hear(line)
+            keep(line)
     if interrupted:
         print("mlegfn: interrupted; what was finished stays, the same command goes on", file=sys.stderr)
         return 128 + interrupted[0]
-    return explain(scale_name, progress.failed, log) if snakemake.returncode else 0
+    return explain(scale_name, progress.failed, log, said) if snakemake.returncode else 0
+
+
+@contextlib.contextmanager
+def kept_in(log):
+    """A function that writes a line to the file ``log``. On a full disk it keeps less: the stages say why."""
+    file = open(log, "w", buffering=1)  # noqa: SIM115 - closing writes, too
+
+    def keep(line):
+        with contextlib.suppress(OSError):
+            file.write(line)
+
+    try:
+        yield keep
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 @contextlib.contextmanager
@@ -173,22 +191,38 @@ def passed_on_to(process):
         yield received
 
 
-def explain(scale_name, failed, log):
-    """Say which stages failed and why; returns 2 if the user can mend it, 75 if running again does, else 1."""
+def explain(scale_name, failed, log, said):
+    """Say which stages failed and why; returns 2 if the user can mend it, 75 if running again does, else 1.
+
+    said: the lines that Snakemake printed, with those of DVC and of the stages; ``log`` is where they are kept.
+    """
     codes = []
-    said = log.read_text(errors="replace").splitlines()
     for name in failed:
         path, (code, tail) = log_path(scale_name, name), last_attempt(log_path(scale_name, name))
+        if code in (None, 0):  # the stage did not start, could not write its log, or did well: then it is DVC
+            path, tail = log, [line for line in said if line.startswith(("ERROR", "mlegfn: "))] or said
+            code, tail = machine_failed(tail, code)
         codes.append(code)
-        if code in (None, 0):  # the stage did not start, or did well: then it is DVC that complained
-            path, tail = log, [line for line in said if line.startswith("ERROR")] or said
         print(f"\n{name} failed. The end of {path}:\n", file=sys.stderr)
         print("\n".join(f"  {line}" for line in tail[-20:]), file=sys.stderr)
     if not failed:
+        code, tail = machine_failed(said, 1)
+        codes.append(code)
         print(f"\nSnakemake failed. The end of {log}:\n", file=sys.stderr)
-        print("\n".join(f"  {line}" for line in said[-20:]), file=sys.stderr)
+        print("\n".join(f"  {line}" for line in tail[-20:]), file=sys.stderr)
     print("\nWhat was finished stays; the same command goes on from there.", file=sys.stderr)
-    return codes[0] if codes and set(codes) in ({2}, {TRY_AGAIN}) else 1
+    return codes[0] if set(codes) in ({2}, {TRY_AGAIN}) else 1
+
+
+def machine_failed(lines, code):
+    """(2, one line that says so) where the machine is to blame for what was printed; else (code, lines)."""
+    unnamed = f"a file of this checkout, of DVC's cache or of {tempfile.gettempdir()}"
+    for line in reversed(lines):
+        if line.startswith("mlegfn: ") and code is None:
+            return 2, [line]
+        if mendable := machine_error(RuntimeError(line), unnamed=unnamed):
+            return 2, [f"mlegfn: {mendable}"]
+    return code, lines
 
 
 def last_attempt(path):
