@@ -5,13 +5,14 @@ neighbours are no documented interface; requirements.lock pins DVC, and tests/te
 ``dvc status``. For a machine without DVC, ``read`` fills in dvc.yaml by itself.
 """
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from mlegfn.artifacts import read_json
+from mlegfn.errors import UserError
 from mlegfn.graph import GRAPH, names
 
 
@@ -33,12 +34,30 @@ class Stage:
 
 
 def load_graph():
-    """graph.json's items: ``{stage: {key: item}}``."""
-    return json.loads(Path(GRAPH).read_text())["graph"]
+    """graph.json's items: ``{stage: {key: item}}``; a broken file is a UserError."""
+    found = read_json(GRAPH)
+    graph = found.get("graph") if isinstance(found, dict) else None
+    try:
+        if graph and all("scale" in item for items in graph.values() for item in items.values()):
+            return graph
+    except (AttributeError, TypeError):
+        pass
+    raise UserError(f"{GRAPH}: holds no stages; `mlegfn graph` derives it from params.yaml anew")
 
 
 def ask_dvc(scale=None, freshness=True):
     """The Pipeline of a scale (None: of all) as DVC sees it, with what changed if ``freshness`` is wanted."""
+    from dvc.exceptions import DvcException
+
+    try:
+        return Pipeline(_by_dvc(scale, freshness))
+    except DvcException as error:  # dvc.yaml or dvc.lock are not what DVC writes and reads
+        said = " ".join(str(error).replace("'./", "'").split())[:300]
+        raise UserError(f"DVC: {said}; `git diff` shows what changed, `git restore` puts it back") from None
+
+
+def _by_dvc(scale, freshness):
+    """``{name: Stage}`` of :func:`ask_dvc`."""
     from dvc.dependency import ParamsDependency
     from dvc.dvcfile import load_file
     from dvc.repo import Repo
@@ -62,27 +81,29 @@ def ask_dvc(scale=None, freshness=True):
                 params=list(dict.fromkeys(key for d in params for key in d.params)),
                 changes=content.changes(found) if freshness else {},
             )
-    return Pipeline(stages)
+    return stages
 
 
 def read(scale=None):
     """The Pipeline of a scale (None: of all) from dvc.yaml and graph.json alone, without DVC."""
     from mlegfn.config import read_yaml
 
-    graph = load_graph()
-    definitions = read_yaml("dvc.yaml")["stages"]
-    stages = {}
+    graph, definitions, stages = load_graph(), read_yaml("dvc.yaml"), {}
     for name in names(graph, scale):
         kind, key = name.split("@")
-        body = fill_in(definitions[kind]["do"], {"key": key, "item": graph[kind][key]})
-        stages[name] = Stage(
-            name=name,
-            cmd=body["cmd"],
-            deps=body["deps"],
-            outs=[out if isinstance(out, str) else next(iter(out)) for out in body["outs"]],
-            meta=body["meta"],
-            params=list(dict.fromkeys(body["params"])),
-        )
+        try:
+            body = fill_in(definitions["stages"][kind]["do"], {"key": key, "item": graph[kind][key]})
+            stages[name] = Stage(
+                name=name,
+                cmd=body["cmd"],
+                deps=list(body["deps"]),
+                outs=[out if isinstance(out, str) else next(iter(out)) for out in body["outs"]],
+                meta=dict(body["meta"]),
+                params=list(dict.fromkeys(body["params"])),
+            )
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"dvc.yaml: stages.{kind}: broken ({reason}); restore it from git") from None
     return Pipeline(stages)
 
 
@@ -151,10 +172,13 @@ class Pipeline:
 
     def order(self):
         """Stage names, every stage after those that it reads."""
-        done = {}
+        done, begun = {}, set()
 
         def visit(name):
             if name not in done:
+                if name in begun:
+                    raise UserError(f"dvc.yaml: {name} depends on what it makes itself; restore it from git")
+                begun.add(name)
                 for before in sorted(self.upstream[name], key=list(self.stages).index):
                     visit(before)
                 done[name] = True

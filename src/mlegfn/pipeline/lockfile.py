@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from mlegfn.artifacts import write_text
+from mlegfn.errors import UserError
 
 HEADER = "schema: '2.0'\nstages:\n"
 ENTRY = re.compile(r"^  (?=\S)", re.MULTILINE)
@@ -59,7 +60,13 @@ class Entries(Mapping):
             from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA as SCHEMA
             from dvc.utils.serialize import parse_yaml
 
-            self._parsed[name] = SCHEMA(parse_yaml(self._texts[name], self._path)[name])
+            try:
+                self._parsed[name] = SCHEMA(parse_yaml(self._texts[name], self._path)[name])
+            except Exception as error:  # of the YAML reader, of the schema, of what neither foresees
+                raise UserError(
+                    f"{self._path}: the entry {name} is broken ({' '.join(str(error).split())[:200]}); restore the "
+                    "file from git, or delete the entry: then its stage runs again"
+                ) from None
         return self._parsed[name]
 
     def __contains__(self, name):
