@@ -68,7 +68,9 @@ def read_json(path):
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: not found; `dvc repro` or `make restore` makes it") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); move it away and run again") from None
+    except (ValueError, RecursionError) as error:  # json lets the errors of decode() and int() through
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run again") from None
 
 

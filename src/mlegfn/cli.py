@@ -286,6 +286,10 @@ def explain(error, lower=STAGE_MEMORY, unnamed="a file"):
         return UserError(
             f"{name}: not permitted ({os.strerror(number)}); give this user the right to it and run again"
         )
+    if number in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        return UserError(
+            f"{str(name)[:200]}: cannot be used ({error.strerror}); see what stands there, or rename it"
+        )
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or "DefaultCPUAllocator" in text:  # torch's word for it on a CPU, in a plain RuntimeError
         return UserError(f"out of memory; lower {lower}")

@@ -41,6 +41,12 @@ def fits(chain_steps, chain, timesteps):
         return f"must be at most diffusion.timesteps, {timesteps}"
 
 
+def path_of_one_line(path):
+    """A path ends up in messages, logs and graph.json, each of which is read line by line."""
+    if path is not None and (not path.strip() or not path.isprintable() or len(path) > 1000):
+        return "must be a path of printable characters, at most 1000 of them"
+
+
 class Data(Block):
     source: Literal["digits", "cifar10", "archive"] = Field(description="where the images come from")
     path: str | None = Field(
@@ -56,6 +62,8 @@ class Data(Block):
         description="of the training pixels [N, C, H, W] before train_limit; null = whatever they are"
     )
     sha256_test: Sha256 | None = Field(description="of the test pixels before test_limit")
+
+    path_is_printable = rule("path")(path_of_one_line)
 
     @rule("path", "source")
     def archives_have_a_path(path, source):
@@ -215,6 +223,8 @@ class Quality(Block):
     inception: str | None = Field(
         description="file of torch-fidelity's Inception weights, for FID and IS; null = not measured"
     )
+
+    inception_is_printable = rule("inception")(path_of_one_line)
 
 
 class Engine(Block):
@@ -410,6 +420,9 @@ IMAGES = ("engine", "data", "network", "diffusion", "pretrain", "finetune", "nll
 EXPERIMENTS = ("planar", "families", "discrete", "divergences")  # each may be there or not
 
 
+STAGES = 10_000  # fine-tunings of a scale; DVC and Snakemake take a minute for a thousand stages
+
+
 class Scale(Block):
     accelerator: Literal["cpu", "gpu"] = Field(
         description="`gpu`: refuse to start where there is none, unless --allow-cpu"
@@ -453,6 +466,12 @@ class Scale(Block):
     @rule("trajectories.finetune_seed", "finetune.seeds")
     def seed_exists(seed, seeds):
         return among(seed, "finetune.seeds", seeds)
+
+    @rule("finetune.seeds", "finetune.arms", "pretrain.checkpoints")
+    def stages_can_be_counted(seeds, arms, checkpoints):
+        count = len(seeds) * len(arms) * len(checkpoints)
+        if count > STAGES:
+            return f"asks for {count} fine-tunings (seeds × arms × checkpoints); at most {STAGES}"
 
     @rule("trajectories.columns", "diffusion.timesteps")
     def columns_fit(columns, timesteps):

@@ -6,6 +6,7 @@ stage: ``graph.finetune["digits-600-tbc-0"]`` becomes ``finetune@digits-600-tbc-
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -37,8 +38,25 @@ def derive(params):
     """``{stage: {key: item}}`` for every scale of ``params``; keys and items as dvc.yaml uses them."""
     graph = {stage: {} for stage in STAGES}
     for name, scale in params.scales.items():
+        _check_inputs(name, scale)
         _add_scale(graph, name, scale)
     return graph
+
+
+def _check_inputs(name, scale):
+    """What a user brings must not lie where the pipeline writes, nor around it: the stage would follow itself."""
+    if not scale.has_images:
+        return
+    for key, given in (("data.path", scale.data.path), ("quality.inception", scale.quality.inception)):
+        if given is None:
+            continue
+        there = os.path.realpath(os.path.expanduser(given))
+        for made in map(os.path.realpath, ("results", f"data/{name}")):
+            if os.path.commonpath([there, made]) in (there, made):
+                raise UserError(
+                    f"params.yaml: scales.{name}.{key}: {given!r} overlaps with {os.path.relpath(made)}, which the "
+                    "pipeline writes; put what you bring elsewhere"
+                )
 
 
 def _add_scale(graph, name, scale):
@@ -166,16 +184,23 @@ def write(params=None):
     """Write graph.json if its content would change; True if it did."""
     text = render(params or load())
     path = Path(GRAPH)
-    if path.exists() and path.read_text() == text:
+    if _holds(path, text):
         return False
     write_text(path, text)
     return True
 
 
+def _holds(path, text):
+    """Whether the file is this text; one that cannot be read as text is not."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
 def check(params):
     """A graph.json that is not the one ``params`` gives is a UserError."""
-    path = Path(GRAPH)
-    if not path.exists() or path.read_text() != render(params):
+    if not _holds(Path(GRAPH), render(params)):
         raise UserError(f"{GRAPH}: does not follow from params.yaml any more; run `mlegfn graph`")
 
 

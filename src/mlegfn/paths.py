@@ -2,6 +2,16 @@
 
 from pathlib import Path
 
+from mlegfn.errors import UserError
+
+
+def expanded(path):
+    """``path`` with a leading ``~`` or ``~user`` replaced by that home; an unknown user's is a UserError."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: nobody here has that home; give the whole path") from None
+
 
 def data(scale):
     """Folder of a scale's images."""

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from mlegfn.errors import UserError
 
 BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+SAID = 100  # lines of errors; what else is wrong is counted
 PLAIN = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
@@ -50,15 +51,18 @@ def validate(model, raw, file, origins=None):
         settings, errors = model.model_validate(raw), {}
     except ValidationError as found:
         settings, errors = None, _field_errors(model, found)
-    for path, sentence in _rule_errors(model, raw, (), errors):
+    broken = Broken(errors)
+    for path, sentence in _rule_errors(model, raw, (), broken):
         errors.setdefault(path, sentence)
+        broken.add(path)
     if errors:
         origin, places = origins() if origins else (lambda path: path), {}
         for path, sentence in errors.items():
             places.setdefault((origin(path), sentence), path)
-        raise UserError(
-            "\n".join(f"{file}: {_dotted(path)}{sentence}" for (_, sentence), path in places.items())
-        )
+        lines = [f"{file}: {_dotted(path)}{sentence}" for (_, sentence), path in places.items()]
+        if len(lines) > SAID:
+            lines[SAID:] = [f"{file}: {len(lines) - SAID} more mistakes; mend these first"]
+        raise UserError("\n".join(lines))
     return settings
 
 
@@ -76,10 +80,10 @@ def _field_errors(model, found):
         else:
             wanted = expectation(hint_at(model, path), ceiling=kind == "less_than_equal")
             errors[path] = f"expected {wanted}, got {shown(error['input'])}"
-    for path, wanted in _misspellings(unknown, missing):
+    for path, wanted in _misspellings(unknown[:SAID], missing):
         errors[path] = f"unknown setting; did you mean {wanted!r}, which is missing?"
-    for path in unknown:
-        errors.setdefault(path, _unknown(model, path))
+    for index, path in enumerate(unknown):
+        errors.setdefault(path, _unknown(model, path) if index < SAID else "unknown setting")
     for path in missing:
         errors[path] = f"missing; expected {expectation(hint_at(model, path))}"
     return errors
@@ -87,11 +91,13 @@ def _field_errors(model, found):
 
 def _misspellings(unknown, missing):
     """Pair unknown keys with missing ones of the same block, most alike first; takes them out of ``missing``."""
+    by_block = {}
+    for m in missing:
+        by_block.setdefault(m[:-1], []).append(m)
     alike = [
-        (difflib.SequenceMatcher(None, str(u[-1]), m[-1]).ratio(), u, m)
+        (difflib.SequenceMatcher(None, str(u[-1])[:100], m[-1]).ratio(), u, m)
         for u in unknown
-        for m in missing
-        if u[:-1] == m[:-1]
+        for m in by_block.get(u[:-1], ())
     ]
     done = set()
     for ratio, u, m in sorted(alike, key=lambda entry: -entry[0]):
@@ -104,12 +110,29 @@ def _misspellings(unknown, missing):
 def _unknown(model, path):
     """What to say of a key that no setting has."""
     names = list(_model(hint_at(model, path[:-1])).model_fields)
-    if close := difflib.get_close_matches(str(path[-1]), names, n=1):
+    if close := difflib.get_close_matches(str(path[-1])[:100], names, n=1):
         return f"unknown setting; did you mean {close[0]!r}?"
     return f"unknown setting; there are {', '.join(names)}"
 
 
-def _rule_errors(hint, raw, path, errors):
+class Broken:
+    """The paths that have errors; quick to ask where there are thousands."""
+
+    def __init__(self, paths):
+        self.paths, self.above = set(), set()
+        for path in paths:
+            self.add(path)
+
+    def add(self, path):
+        self.paths.add(path)
+        self.above.update(path[:depth] for depth in range(len(path)))
+
+    def touches(self, path):
+        """Whether one of them is ``path``, or lies inside it, or around it."""
+        return path in self.above or any(path[:depth] in self.paths for depth in range(len(path) + 1))
+
+
+def _rule_errors(hint, raw, path, broken):
     """Yield ``(path, sentence)`` of every broken rule whose settings have no errors of their own."""
     model = _model(hint)
     if not isinstance(raw, dict):
@@ -117,11 +140,11 @@ def _rule_errors(hint, raw, path, errors):
     if model is None:
         if get_origin(_base(hint)) is dict:
             for key, value in raw.items():
-                yield from _rule_errors(get_args(_base(hint))[1], value, (*path, key), errors)
+                yield from _rule_errors(get_args(_base(hint))[1], value, (*path, key), broken)
         return
     for name, field in model.model_fields.items():
         if name in raw:
-            yield from _rule_errors(_annotated(field), raw[name], (*path, name), errors)
+            yield from _rule_errors(_annotated(field), raw[name], (*path, name), broken)
     named = {
         name: each for base in reversed(model.__mro__) for name, each in vars(base).items()
     }  # inherited too
@@ -131,7 +154,7 @@ def _rule_errors(hint, raw, path, errors):
                 yield path, sentence
             continue
         wanted = [(*path, *each.split(".")) for each in relative]
-        if any(_touches(bad, each) for bad in errors for each in wanted):
+        if any(map(broken.touches, wanted)):
             continue
         try:
             values = [_value_at(raw, each.split(".")) for each in relative]
@@ -142,12 +165,6 @@ def _rule_errors(hint, raw, path, errors):
             continue
         if sentence := check(*values):
             yield wanted[0], sentence
-
-
-def _touches(a, b):
-    """Whether one path lies inside the other."""
-    short = min(len(a), len(b))
-    return a[:short] == b[:short]
 
 
 def _value_at(raw, keys):

@@ -4,9 +4,13 @@ import warnings
 from pathlib import Path
 
 from ruamel.yaml import YAML, MappingNode, SequenceNode, YAMLError
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 
 from mlegfn.errors import UserError
+
+# Far more than any file of settings here has (30 kB, 15,000 values), and still read in seconds.
+FILE_BYTES = 2**20
+VALUES = 100_000  # with every alias written out: nine lines of aliases of aliases can stand for 10^9
 
 
 def read_yaml(path):
@@ -16,19 +20,28 @@ def read_yaml(path):
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES + 1)
+        text = content.decode()
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the repository's root, where it lies") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the name of a YAML file") from None
     except UnicodeDecodeError as error:
+        if len(content) <= FILE_BYTES:
+            raise UserError(
+                f"{path}: not a text file (byte {error.start} is not UTF-8); restore it from git"
+            ) from None
+    if len(content) > FILE_BYTES:
         raise UserError(
-            f"{path}: not a text file (byte {error.start} is not UTF-8); restore it from git"
-        ) from None
+            f"{path}: larger than {FILE_BYTES} bytes, so these are no settings; restore it from git"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
-            return YAML(typ="safe", pure=True).load(text)
+            yaml = YAML(typ="safe", pure=True)
+            yaml.Constructor = Bounded
+            return yaml.load(text)
     except DuplicateKeyError as error:
         key = error.problem.split('"')[1] if '"' in error.problem else "a key"
         raise UserError(
@@ -58,6 +71,26 @@ def read_yaml(path):
         ) from None
 
 
+class Bounded(SafeConstructor):
+    """Refuses a document whose aliases stand for more values than VALUES before any of them is made."""
+
+    def construct_document(self, node):
+        if _written_out(node, {}) > VALUES:
+            raise YAMLError(f"with its aliases written out it holds more than {VALUES} values")
+        return super().construct_document(node)
+
+
+def _written_out(node, counted):
+    """How many values ``node`` holds, each alias counted as what it stands for, and one that is inside itself once."""
+    if id(node) not in counted:
+        counted[id(node)] = 1
+        children = node.value if isinstance(node, (MappingNode, SequenceNode)) else ()
+        for child in children:
+            for each in child if isinstance(child, tuple) else (child,):
+                counted[id(node)] = min(counted[id(node)] + _written_out(each, counted), VALUES + 1)
+    return counted[id(node)]
+
+
 def origins(path):
     """A function that says where in the YAML file ``path`` the value at a key path is written.
 
@@ -65,13 +98,14 @@ def origins(path):
     one slip in a block that five scales inherit is one error. Call it on files that :func:`read_yaml` reads.
     """
     root = YAML(typ="safe", pure=True).compose(Path(path).read_text(encoding="utf-8"))
+    children = {}  # of each block by name, once: thousands of errors may lie in one block
 
     def origin(keys):
         if root is None:  # an empty file
             return keys
         node = root
         for depth, key in enumerate(keys):
-            child = _child(node, key)
+            child = _child(node, key, children)
             if child is None:  # a missing key: the block that ought to have it
                 return (*_place(_base(node)), *keys[depth:])
             node = child
@@ -95,10 +129,15 @@ def _base(node):
     return next((_base(each) for each in _merged(node)), node)
 
 
-def _child(node, key):
+def _child(node, key, children):
+    """What stands under ``key`` in ``node``; ``children`` keeps the blocks that were looked through."""
     if isinstance(node, SequenceNode):
         return node.value[key] if isinstance(key, int) and key < len(node.value) else None
-    for name, value in node.value if isinstance(node, MappingNode) else ():
-        if name.value == str(key):
-            return value
-    return next((child for each in _merged(node) if (child := _child(each, key)) is not None), None)
+    if not isinstance(node, MappingNode):
+        return None
+    if id(node) not in children:
+        children[id(node)] = {k.value: v for k, v in node.value if isinstance(k.value, str)}
+    own = children[id(node)].get(str(key))
+    if own is not None:
+        return own
+    return next((child for each in _merged(node) if (child := _child(each, key, children)) is not None), None)

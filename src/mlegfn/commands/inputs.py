@@ -1,7 +1,5 @@
 """What the commands have in common: images by name, the device, errors for the variances, where to write."""
 
-from pathlib import Path
-
 import torch
 from tqdm import tqdm
 
@@ -71,7 +69,7 @@ def mean_errors(external, images, count, levels, device, batch):
 
 def check_file(path, option):
     """Refuse a file that cannot be written later, before the work that leads to it."""
-    path = Path(path).expanduser()
+    path = paths.expanded(path)
     if path.is_dir():
         raise UserError(f"{option} {path}: is a folder; name a file")
     _check_parents(path, option)
@@ -80,7 +78,7 @@ def check_file(path, option):
 
 def check_new_folder(path, option):
     """Refuse a folder that holds something: it would be replaced."""
-    path = Path(path).expanduser()
+    path = paths.expanded(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{option} {path}: exists; name another folder, or remove this one")
     _check_parents(path, option)

@@ -1,11 +1,13 @@
 """Images that users bring: a folder, .zip or .tar.* laid out ``train/<class>/*.png|jpg``, ``test/<class>/…``."""
 
 import io
-from pathlib import Path, PurePosixPath
+import warnings
+from pathlib import PurePosixPath
 
 import numpy as np
 import torch
 
+from mlegfn import paths
 from mlegfn.data.containers import files
 from mlegfn.data.images import Images
 from mlegfn.errors import UserError
@@ -13,6 +15,7 @@ from mlegfn.errors import UserError
 SIDE = 1024  # largest width and height, pixels
 TOTAL_PIXEL_BYTES = 4 * 2**30
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+SCANS = 100  # of a progressive JPEG, of which each is decoded in full; encoders write about ten
 CHANNELS = {"L": 1, "RGB": 3}
 
 
@@ -28,7 +31,7 @@ def load(path):
     """
     from tqdm import tqdm
 
-    path = Path(path).expanduser()
+    path = paths.expanded(path)
     splits, like, total = {"train": {}, "test": {}}, None, 0
     for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
         if (at := place(path, name)) is None:
@@ -60,7 +63,7 @@ def load(path):
 
 def label_of(path):
     """The archive's name without its endings: ``birds.tar.xz`` → ``birds``."""
-    name = Path(path).expanduser().resolve().name
+    name = paths.expanded(path).resolve().name
     for ending in (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"):
         if name.lower().endswith(ending):
             return name[: -len(ending)] or name
@@ -93,7 +96,9 @@ def decode(path, name, content):
     from PIL import Image
 
     try:
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a size that is refused below
+            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     except Exception as error:  # Pillow's decoders raise nearly everything on broken bytes
         raise _undecodable(path, name, content, error) from None
     if max(image.size) > SIDE:
@@ -102,11 +107,24 @@ def decode(path, name, content):
         )
     if image.mode not in CHANNELS:
         raise UserError(f"{path}: {name!r}: has the mode {image.mode}; convert it to 8-bit grey (L) or RGB")
+    if deep := _more_than_pixels(image, content):
+        raise UserError(f"{path}: {name!r}: {deep}; convert it to plain 8-bit grey or RGB")
     try:
         pixels = np.asarray(image)
     except Exception as error:
         raise _undecodable(path, name, content, error) from None
     return pixels.reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
+
+
+def _more_than_pixels(image, content):
+    """What Pillow would drop without a word, or decode for hours; None for a plain image."""
+    if getattr(image, "n_frames", 1) > 1:
+        return f"holds {image.n_frames} images"
+    if image.format == "PNG" and content[24] == 16:  # the bit depth in IHDR
+        return "has 16 bits a channel"
+    if image.format == "JPEG" and content.count(b"\xff\xda") > SCANS:
+        return f"has more than {SCANS} scans"
+    return None
 
 
 def _undecodable(path, name, content, error):

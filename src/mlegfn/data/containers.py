@@ -13,11 +13,13 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from mlegfn import paths
 from mlegfn.errors import UserError
 
 FILE_BYTES = 16 * 2**20  # one file, unpacked
 TOTAL_BYTES = 4 * 2**30  # all of them
-FILES = 1_000_000
+FILES = 1_000_000  # folders among them
+HEADER_BYTES = 2**20  # all headers of one member; a path takes some hundreds
 
 
 def files(path):
@@ -25,16 +27,20 @@ def files(path):
 
     :raises UserError: naming the archive and the file in it, if it is broken, hostile or too large
     """
-    path = Path(path).expanduser()
+    path = paths.expanded(path)
     if path.is_dir():
         reader = _folder
     elif not path.is_file():
         raise UserError(f"{path}: not found; give a folder, a .zip or a .tar.* of images")
     else:
         reader = _zip if zipfile.is_zipfile(path) else _tar
-    total, seen = 0, set()
+    total, seen, name = 0, set(), ""
     try:
-        for name, size, read in reader(path):
+        for count, (name, size, read) in enumerate(reader(path), start=1):
+            if count > FILES:
+                raise UserError(f"{path}: {name!r}: more than {FILES} files and folders; make it smaller")
+            if read is None:
+                continue
             if size > FILE_BYTES:
                 raise UserError(
                     f"{path}: {name!r}: unpacks to {size} bytes, more than {FILE_BYTES}; no image is that large"
@@ -44,10 +50,10 @@ def files(path):
             seen.add(name)
             content = read(FILE_BYTES + 1)
             total += len(content)
-            if len(content) > FILE_BYTES or total > TOTAL_BYTES or len(seen) > FILES:
+            if len(content) > FILE_BYTES or total > TOTAL_BYTES:
                 raise UserError(
                     f"{path}: {name!r}: up to here it unpacks to {len(seen)} files of {total} bytes, more than the "
-                    f"{FILES} files or {TOTAL_BYTES} bytes that are read; make it smaller"
+                    f"{TOTAL_BYTES} bytes that are read; make it smaller"
                 )
             if len(content) != size:
                 raise UserError(
@@ -58,7 +64,10 @@ def files(path):
         raise
     except Exception as error:  # the standard library raises nearly everything on hostile headers
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read to its end ({reason}); fetch or pack it again") from None
+        where = f"at or after {name!r} it " if name else ""
+        raise UserError(
+            f"{path}: {where}cannot be read to its end ({reason}); fetch or pack it again"
+        ) from None
 
 
 def _safe(path, name):
@@ -90,7 +99,9 @@ def _folder(path):
                 _refuse(path, relative, "a link")
             if file.is_file():
                 yield relative, file.stat().st_size, lambda limit, file=file: _head(file.open("rb"), limit)
-            elif not file.is_dir():
+            elif file.is_dir():
+                yield relative, 0, None
+            else:
                 _refuse(path, relative, "a special file")
 
 
@@ -110,8 +121,8 @@ def _zip(path):
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind == stat.S_IFLNK:
                 _refuse(path, name, "a link")
-            if not entry.is_dir():
-                yield name, entry.file_size, lambda limit, entry=entry: _head(archive.open(entry), limit)
+            read = None if entry.is_dir() else lambda limit, entry=entry: _head(archive.open(entry), limit)
+            yield name, entry.file_size if read else 0, read
 
 
 def _tar(path):
@@ -122,15 +133,18 @@ def _tar(path):
                 _refuse(path, name, "a link")
             if not (member.isreg() or member.isdir()):
                 _refuse(path, name, "a special file")
-            if member.isreg():
-                yield (
-                    name,
-                    member.size,
-                    lambda limit, member=member: _head(archive.extractfile(member), limit),
-                )
+            stream.allow(FILE_BYTES + HEADER_BYTES)  # its content
+            read = (
+                (lambda limit, member=member: _head(archive.extractfile(member), limit))
+                if member.isreg()
+                else None
+            )
+            yield name, member.size if read else 0, read
+            stream.allow(HEADER_BYTES)  # the next one's headers
             archive.members = []  # tarfile would keep every header
         # The compressor's checksum stands at the very end, after the tar's padding.
-        if all(stream.read(2**20) for _ in range(16)):
+        stream.allow(FILE_BYTES)
+        if all(stream.read(2**20) for _ in range(15)):
             raise tarfile.ReadError("goes on after its end")
 
 
@@ -160,15 +174,22 @@ def _unpacked(path):
 
 
 class _Capped:
-    """A stream that refuses to go on for ever: headers of a tar are read whole, however large they claim to be."""
+    """A stream that refuses to go on for ever: headers of a tar are read whole, however large they claim to be, and
+    one member may have any number of them."""
 
     def __init__(self, stream):
-        self.stream, self.tell = stream, stream.tell
+        self.stream, self.tell, self.left = stream, stream.tell, HEADER_BYTES
+
+    def allow(self, size):
+        """From now on this many bytes may be read."""
+        self.left = size
 
     def read(self, size=-1):
-        if not 0 <= size <= 2 * FILE_BYTES:
+        if not 0 <= size <= self.left:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self.stream.read(size)
+        content = self.stream.read(size)
+        self.left -= len(content)
+        return content
 
     def seek(self, offset, whence=0):
         # Padding and skipped content count too: a member is unpacked even to skip it.

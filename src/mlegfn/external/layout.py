@@ -4,19 +4,23 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlegfn import paths
 from mlegfn.errors import UserError
 from mlegfn.external import hub
 
 WEIGHTS = "diffusion_pytorch_model"
+DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``unet``: folder of config.json and the weights; ``scheduler``: its file; ``ours``: mlegfn.json or None."""
+    """``unet``: folder of config.json and the weights; ``scheduler``: its file; ``ours``: mlegfn.json or None;
+    ``weights``: the shape of each tensor in the weights' files."""
 
     unet: Path
     scheduler: Path
     ours: Path | None
+    weights: dict[str, tuple[int, ...]]
 
 
 def locate(path):
@@ -25,7 +29,7 @@ def locate(path):
 
     :raises UserError: if there is no such folder, or something is missing in it
     """
-    text, root = str(path), Path(path).expanduser()
+    text, root = str(path), paths.expanded(path)
     if root.is_file():
         raise UserError(f"{path}: is a file; give the folder that holds unet/ and scheduler/")
     if not root.is_dir():
@@ -42,9 +46,9 @@ def locate(path):
         raise UserError(
             f"{path}: {scheduler} is missing, and with it the noise schedule; fetch the folder anew"
         )
-    _check_weights(unet)
+    weights = _shapes(unet)
     ours = root / "mlegfn.json"
-    return Layout(unet, scheduler, ours if ours.is_file() else None)
+    return Layout(unet, scheduler, ours if ours.is_file() else None, weights)
 
 
 def json_of(file):
@@ -58,8 +62,9 @@ def json_of(file):
     return value
 
 
-def _check_weights(unet):
-    """Refuse weights that are missing, only a pickle, or cut short, before diffusers is asked to read them."""
+def _shapes(unet):
+    """``{tensor: shape}``; weights that are missing, only a pickle, cut short or no real numbers are refused,
+    before diffusers is asked to read them."""
     from safetensors import SafetensorError, safe_open
 
     files = [unet / f"{WEIGHTS}.safetensors"]
@@ -84,11 +89,19 @@ def _check_weights(unet):
             else "; fetch the folder anew"
         )
         raise UserError(f"{files[0]}: not found{found}")
+    shapes = {}
     for file in files:
         try:
-            with safe_open(file, "pt"):  # reads the header and compares the length with it
-                pass
+            with safe_open(file, "pt") as tensors:  # reads the header and compares the length with it
+                for name in tensors.keys():  # noqa: SIM118, it is no mapping
+                    entry = tensors.get_slice(name)
+                    if entry.get_dtype() not in DTYPES:
+                        raise UserError(
+                            f"{file}: {name} is of {entry.get_dtype()}, not of {', '.join(DTYPES)}"
+                        )
+                    shapes[name] = tuple(entry.get_shape())
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
                 f"{file}: damaged ({' '.join(str(error).split())}); fetch the folder anew"
             ) from None
+    return shapes

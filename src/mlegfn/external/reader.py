@@ -1,5 +1,6 @@
 """Read a Diffusers DDPM folder, ours or another's, as the model that our likelihood and sampler want."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ class External:
             errors = [1.0] * process.timesteps  # enough for what reads ε_θ alone: estimating them
         try:
             table = log_variance_of(process, self.variance, errors)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError, RuntimeError) as error:
             file = self.layout.ours if self.source == "mlegfn.json" else self.layout.unet
             raise UserError(f"{file}: epsilon_errors: {error}; fetch the folder anew") from None
         engine = Engine(self.precision, self.precision)
@@ -108,9 +109,9 @@ def read(path, variance=None, decoder=None, levels=None, device="cpu", precision
             known = {"variance": recorded["variance"], "decoder": recorded["decoder"]}
             trained_on = record["dataset"]["levels"]
         except (KeyError, TypeError):
-            raise UserError(
-                f"{layout.ours}: altered, or from another version; remove it to use the scheduler's"
-            ) from None
+            raise _altered(layout.ours) from None
+        if not _is_ours(known, trained_on, errors):
+            raise _altered(layout.ours)
         kind, source = known["variance"], "mlegfn.json"
     else:
         kind, trained_on = scheduler.variance, None
@@ -140,6 +141,24 @@ def read(path, variance=None, decoder=None, levels=None, device="cpu", precision
         errors=errors,
         record=record,
         precision=precision,
+    )
+
+
+def _altered(file):
+    return UserError(f"{file}: altered, or from another version; remove it to use the scheduler's")
+
+
+def _is_ours(known, levels, errors):
+    """Whether mlegfn.json holds what we write there."""
+    numbers = errors is None or (
+        isinstance(errors, list) and all(isinstance(e, (int, float)) for e in errors)
+    )
+    return (
+        isinstance(known["variance"], str)
+        and known["decoder"] in ("exact", "tanh")
+        and type(levels) is int
+        and 2 <= levels <= 256
+        and numbers
     )
 
 
@@ -180,6 +199,7 @@ def _network(path, layout):
         raise UserError(
             f"{path}: its network wants a class with each image; only unconditional ones are read"
         )
+    _check_size(file, config, layout.weights)
     logging.set_verbosity_error()  # its warnings are our errors
     try:
         network, info = UNet2DModel.from_pretrained(
@@ -204,6 +224,37 @@ def _network(path, layout):
             f"{file}: {channels[0]} channels in and {channels[1]} out; a denoiser has as many out, or twice as many"
         )
     return network.float().eval()
+
+
+def _check_size(file, config, weights):
+    """Refuse a configuration that has not the size of its weights, before its memory is taken."""
+    if config.get("quantization_config") is not None:  # other libraries would read the weights
+        raise UserError(f"{file}: quantization_config is not read; save the network without it")
+    size = config.get("sample_size")
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    if size is not None and not all(type(side) is int and 1 <= side <= 10**5 for side in sides):
+        raise UserError(
+            f"{file}: sample_size {str(size)[:40]} is not the width of images, or [height, width]"
+        )
+    blocks, layers = config.get("block_out_channels", [0] * 4), config.get("layers_per_block", 2)
+    held = sum(math.prod(shape) for shape in weights.values())
+    try:
+        # Every layer has tensors of its own; a network without memory is quick to count, unless it has 10^9 layers.
+        many = len(blocks) * max(layers, 1) > len(weights)
+        wanted = math.inf if many else _weights_of(config)
+    except Exception:  # diffusers says below what is wrong with it
+        return
+    if wanted > 4 * held:
+        raise UserError(
+            f"{file}: asks for {'far more' if many else wanted} weights, the files hold {held}; they do not belong together"
+        )
+
+
+def _weights_of(config):
+    from diffusers import UNet2DModel
+
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in UNet2DModel.from_config(config).parameters())
 
 
 def _said(channels, height, width):

@@ -46,7 +46,9 @@ def read_scheduler(file):
 
     config = json_of(file)
     name = config.get("_class_name")
-    cls = getattr(diffusers, name, None) if isinstance(name, str) else None
+    # Only names of schedulers are looked up: others make diffusers import half of itself.
+    known = isinstance(name, str) and name.endswith("Scheduler")
+    cls = getattr(diffusers, name, None) if known else None
     parameters = inspect.signature(cls.__init__).parameters if inspect.isclass(cls) else {}
     if "beta_schedule" not in parameters:
         raise UserError(
@@ -63,11 +65,14 @@ def read_scheduler(file):
         )
     try:
         process = GaussianDiffusion(_betas(entry))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{file}: {error}; likelihood and sampling need a schedule of such β") from None
     variance_type = entry("variance_type")
-    clip = float(entry("clip_sample_range") or 1.0) if entry("clip_sample") else None
-    variance = "small" if variance_type is None else VARIANCES.get(variance_type)
+    limit = entry("clip_sample_range") or 1.0
+    if type(limit) not in (int, float) or not 0 < limit <= 1e6:
+        raise UserError(f"{file}: clip_sample_range {str(limit)[:40]} is no range of pixels; put 1.0")
+    clip = float(limit) if entry("clip_sample") else None
+    variance = "small" if variance_type is None else VARIANCES.get(str(variance_type))
     return Scheduler(name, process, prediction, variance_type, variance, clip)
 
 

@@ -6,13 +6,14 @@ neighbours are no documented interface; requirements.lock pins DVC, and tests/te
 """
 
 import contextlib
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from mlegfn.artifacts import read_json
+from mlegfn.errors import UserError
 from mlegfn.graph import GRAPH, names
 
 
@@ -34,8 +35,15 @@ class Stage:
 
 
 def load_graph():
-    """graph.json's items: ``{stage: {key: item}}``."""
-    return json.loads(Path(GRAPH).read_text())["graph"]
+    """graph.json's items: ``{stage: {key: item}}``; a broken file is a UserError."""
+    found = read_json(GRAPH)
+    graph = found.get("graph") if isinstance(found, dict) else None
+    try:
+        if graph and all("scale" in item for items in graph.values() for item in items.values()):
+            return graph
+    except (AttributeError, TypeError):
+        pass
+    raise UserError(f"{GRAPH}: holds no stages; `mlegfn graph` derives it from params.yaml anew")
 
 
 def ask_dvc(scale=None, freshness=True, wait=True):
@@ -44,6 +52,19 @@ def ask_dvc(scale=None, freshness=True, wait=True):
     Waits for DVC's lock, as `dvc --wait-for-lock`. ``wait=False`` only looks, while stages may come and go: what it
     finds of those that run is as of that moment, and it may fail as one of DVC's errors or OSError.
     """
+    from dvc.exceptions import DvcException
+
+    try:
+        return Pipeline(_by_dvc(scale, freshness, wait))
+    except DvcException as error:  # dvc.yaml or dvc.lock are not what DVC writes and reads
+        if not wait:
+            raise
+        said = " ".join(str(error).replace("'./", "'").split())[:300]
+        raise UserError(f"DVC: {said}; `git diff` shows what changed, `git restore` puts it back") from None
+
+
+def _by_dvc(scale, freshness, wait):
+    """``{name: Stage}`` of :func:`ask_dvc`."""
     from dvc.dependency import ParamsDependency
     from dvc.dvcfile import load_file
     from dvc.repo import Repo
@@ -67,31 +88,30 @@ def ask_dvc(scale=None, freshness=True, wait=True):
                 params=list(dict.fromkeys(key for d in params for key in d.params)),
                 changes=content.changes(found) if freshness else {},
             )
-    return Pipeline(stages)
+    return stages
 
 
 def read(scale=None):
     """The Pipeline of a scale (None: of all) from dvc.yaml and graph.json alone, without DVC."""
     from mlegfn.config import read_yaml
 
-    graph = load_graph()
-    definitions = read_yaml("dvc.yaml")["stages"]
-    stages = {}
+    graph, definitions, stages = load_graph(), read_yaml("dvc.yaml"), {}
     for name in names(graph, scale):
         kind, key = name.split("@")
-        body = fill_in(definitions[kind]["do"], {"key": key, "item": graph[kind][key]})
-        stages[name] = Stage(
-            name=name,
-            cmd=body["cmd"],
-            deps=body["deps"],
-            outs=[
-                out if isinstance(out, str) else next(iter(out))
-                for kind in ("outs", "metrics", "plots")
-                for out in body.get(kind, ())
-            ],
-            meta=body["meta"],
-            params=list(dict.fromkeys(body["params"])),
-        )
+        try:
+            body = fill_in(definitions["stages"][kind]["do"], {"key": key, "item": graph[kind][key]})
+            outs = [out for each in ("outs", "metrics", "plots") for out in body.get(each, ())]
+            stages[name] = Stage(
+                name=name,
+                cmd=body["cmd"],
+                deps=list(body["deps"]),
+                outs=[out if isinstance(out, str) else next(iter(out)) for out in outs],
+                meta=dict(body["meta"]),
+                params=list(dict.fromkeys(body["params"])),
+            )
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"dvc.yaml: stages.{kind}: broken ({reason}); restore it from git") from None
     return Pipeline(stages)
 
 
@@ -160,10 +180,13 @@ class Pipeline:
 
     def order(self):
         """Stage names, every stage after those that it reads."""
-        done = {}
+        done, begun = {}, set()
 
         def visit(name):
             if name not in done:
+                if name in begun:
+                    raise UserError(f"dvc.yaml: {name} depends on what it makes itself; restore it from git")
+                begun.add(name)
                 for before in sorted(self.upstream[name], key=list(self.stages).index):
                     visit(before)
                 done[name] = True

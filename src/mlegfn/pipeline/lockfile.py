@@ -96,7 +96,14 @@ class Entries(Mapping):
             from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA as SCHEMA
             from dvc.utils.serialize import parse_yaml
 
-            self._parsed[name] = SCHEMA(parse_yaml(self._texts[name], self._path)[name])
+            text = self._texts[name]  # a KeyError is this mapping's own
+            try:
+                self._parsed[name] = SCHEMA(parse_yaml(text, self._path)[name])
+            except Exception as error:  # of the YAML reader, of the schema, of what neither foresees
+                raise UserError(
+                    f"dvc.lock: the entry {name} is broken ({' '.join(str(error).split())[:200]}); restore the "
+                    "file from git, or delete the entry: then its stage runs again"
+                ) from None
         return self._parsed[name]
 
     def __contains__(self, name):
