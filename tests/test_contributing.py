@@ -94,9 +94,8 @@ def test_every_recipe_fits_on_a_screen():
 
 def test_a_stage(contributed):
     shown = follow(contributed, "Add a stage")
-    assert "1 of " in shown and re.search(r"\b3 passed", shown)
+    assert shown.count("Running stage") == 1 and "3 passed" in shown
     assert "terms@smoke" in recorded(contributed)
-    assert "results/smoke/tables/terms.md" in shown
     table = (contributed.root / "results/smoke/tables/terms.md").read_text().splitlines()
     baseline = read_json(contributed.root / "results/smoke/metrics/nll/baseline-12.json")
     worst = max(range(9), key=lambda t: baseline["points"][0]["terms"][t])
@@ -105,7 +104,7 @@ def test_a_stage(contributed):
 
 def test_a_model_family(contributed):
     shown = follow(contributed, "Add a model family")
-    assert int(re.search(r"(\d+) passed", shown)[1]) >= 13
+    assert shown.count("Running stage") == 2 and int(re.search(r"(\d+) passed", shown)[1]) >= 13
     assert {"family@smoke-sde_subvp", "families@smoke"} <= recorded(contributed)
     for file in ("tables/table1.md", "tables/families.md", "report/families.md"):
         assert "Diffusion SDE, sub-VP" in (contributed.root / "results/smoke" / file).read_text()
@@ -131,7 +130,8 @@ def test_a_claim(contributed):
 
 
 def test_afterwards_there_is_nothing_to_do(contributed):
-    assert "nothing to do" in contributed.run("mlegfn", "reproduce", "--scale", "smoke").stdout
+    shown = contributed.run("mlegfn", "reproduce", "--scale", "smoke").stdout
+    assert "nothing to do" in shown and "results/smoke/tables/terms.md" in shown
 
 
 def test_a_step_that_does_not_fit_the_files_is_found(tmp_path):
