@@ -1,6 +1,6 @@
 """The statements of docs/*.md about results, as in registered_readme.py: (document, phrase, function)."""
 
-from registered_readme import budget, fewer, nll, parameters, word
+from registered_readme import budget, fewer, mean, nll, parameters, word
 
 NLL_FAST = [
     lambda f, images=images, goal=goal: f"{fewer(f, images, goal):.0f}"
@@ -56,6 +56,17 @@ def overhead(f, scale):
     import budget as script
 
     return count(f, scale) * script.ASSUMED_OVERHEAD
+
+
+def memory(f, how):
+    return f.benchmark("tbc_cost")["memory"]["digits"][how]
+
+
+def scored(f, family, beginning):
+    """The mean over seeds of the one score of a family that begins so."""
+    runs = f.metrics("digits", "families", family)["runs"]
+    (name,) = [each for each in runs[0]["scores"] if each.startswith(beginning)]
+    return mean([run["scores"][name] for run in runs])
 
 
 def snr(f, group):
@@ -139,6 +150,42 @@ DOCS = [
         DECISIONS,
         "at 2000 steps (3 seeds) it does, {} to {}",
         lambda f: (order(f, "2000", "random P_B", "gap"), order(f, "2000", "learned P_B", "gap")),
+    ),
+    (
+        DECISIONS,
+        "**The memory bar of exact TBC is met by torch's own allocations; by plain peak RSS of a first gradient it is "
+        "missed**",
+        lambda f: (
+            memory(f, "torch")["ratio"]
+            <= f.benchmark("tbc_cost")["bars"]["peak memory at T=1000 over T=50, digits, torch"]["bound"]
+            < memory(f, "resident")["first_gradient"]["ratio"]
+        ),
+    ),
+    (
+        DECISIONS,
+        "Var[log w] falls, and the importance-weighted bound gets *worse*",
+        lambda f: (
+            scored(f, "hvae", "with TBC: test Var") < scored(f, "hvae", "ELBO alone: test Var")
+            and scored(f, "hvae", "with TBC: test NLL, bits/dim (imp")
+            > scored(f, "hvae", "ELBO alone: test NLL, bits/dim (imp")
+        ),
+    ),
+    (
+        DECISIONS,
+        "At 0.01 all four are below the floor of as many exact samples",
+        lambda f: all(
+            scored(f, "gflownet", f"L1, {each}") < scored(f, "gflownet", "L1 of as many samples")
+            for each in ("flow m", "detailed", "trajectory", "sub-trajectory")
+        ),
+    ),
+    (
+        DECISIONS,
+        "**Score-function control variates cost more than {} of a step**",
+        lambda f: min(
+            bar["bound"]
+            for bar in f.benchmark("control_variates")["bars"].values()
+            if bar["value"] > bar["bound"]
+        ),
     ),
     # gpu.md
     (

@@ -4,6 +4,13 @@
 there; where it has none, whether the phrase is true.
 """
 
+import functools
+import sys
+
+from mlegfn import config
+
+params = functools.cache(config.load)
+
 WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
@@ -76,24 +83,21 @@ def nll(f, run, scale="cifar10-cpu"):
     return f.metrics(scale, "nll", run)
 
 
+@functools.cache
 def budget(f, scale, full_chain=False):
     """What benchmarks/budget.py computes for a scale, at its assumed rates, from counted FLOPs.
 
     ``full_chain``: with the full chain of one image a step instead of the respaced one.
     """
-    import sys
-
     sys.path.insert(0, str(f.root / "benchmarks"))
     import budget as script
-
-    from mlegfn import config
 
     flops = f.benchmark("cpu-training")["flops"]  # of DDPM's own network
     rates = {
         "training": script.ASSUMED_TRAINING * script.H100_PEAK / flops["forward_backward"],
         "evaluation": script.ASSUMED_EVALUATION * script.H100_PEAK / flops["forward"],
     }
-    settings = config.load(f.root / "params.yaml").scale(scale)
+    settings = params(f.root / "params.yaml").scale(scale)
     if full_chain:
         consistency = settings.finetune.consistency.model_copy(update={"chain": "full", "images": 1})
         finetune = settings.finetune.model_copy(update={"consistency": consistency})
