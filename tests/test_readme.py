@@ -1,6 +1,7 @@
 """README and docs say what the committed results say."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def test_what_is_computed_is_the_computed():
     for path, parts in documents(ROOT).items():
         text = (ROOT / path).read_text()
         assert updated(text, **parts) == text, f"{path}: run .venv/bin/python -m mlegfn.report.readme"
+
+
+def test_the_recipe_s_tables_are_those_of_the_searches():
+    tables = runpy.run_path(str(ROOT / "benchmarks" / "recipe_tables.py"))
+    page = (ROOT / "docs/recipe.md").read_text()
+    for name in ("digits", "planar", "alignment"):
+        made = f"<!-- {name}:begin -->\n\n{tables[name]()}\n\n<!-- {name}:end -->"
+        assert made in page, "docs/recipe.md: run .venv/bin/python benchmarks/recipe_tables.py"
 
 
 def test_the_ranking_of_objectives_comes_from_its_file(tmp_path):

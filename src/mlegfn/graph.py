@@ -17,13 +17,28 @@ from mlegfn.errors import UserError
 
 GRAPH = "graph.json"
 
-STAGES = (
-    *("fetch", "pretrain", "finetune", "nll", "trajectories", "quality", "planar"),
-    *("figures", "tables", "verdict"),
-    *("family", "families"),
-    *("discrete", "discrete_report"),
-    *("divergence", "gradients", "alpha", "divergences_report"),
-)
+# Every stage of dvc.yaml. One that a scale has once: the blocks of params.yaml without which it has not. The others,
+# None, are looped over below.
+STAGES = {
+    "fetch": None,
+    "pretrain": None,
+    "finetune": None,
+    "nll": None,
+    "trajectories": None,
+    "quality": None,
+    "planar": None,
+    "figures": ("data", "planar"),
+    "tables": ("data", "planar"),
+    "verdict": ("data", "planar"),
+    "family": None,
+    "families": ("families",),
+    "discrete": None,
+    "discrete_report": ("discrete",),
+    "divergence": None,
+    "gradients": None,
+    "alpha": ("divergences",),
+    "divergences_report": ("divergences",),
+}
 
 
 # Minutes after which a cluster may stop a stage; it saves first and is tried again (profiles/slurm), so that too
@@ -66,26 +81,23 @@ def _add_scale(graph, name, scale):
     if scale.planar is not None:
         for problem in scale.planar.problems:
             graph["planar"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
-    if scale.has_images and scale.planar is not None:
-        for stage in ("figures", "tables", "verdict"):
-            graph[stage][name] = {"scale": name}
     if scale.families is not None:
         _add_families(graph, name, scale.families)
     if scale.discrete is not None:
         for problem in scale.discrete.problems:
             graph["discrete"][f"{name}-{problem}"] = {"scale": name, "problem": problem}
-        graph["discrete_report"][name] = {"scale": name}
     if scale.divergences is not None:
         for task in scale.divergences.tasks.there():
             graph["divergence"][f"{name}-{task}"] = {"scale": name, "task": task}
         for task in scale.divergences.gradients:
             graph["gradients"][f"{name}-{task}"] = {"scale": name, "task": task}
-        graph["alpha"][name] = {"scale": name}
-        graph["divergences_report"][name] = {"scale": name}
+    for stage, blocks in STAGES.items():
+        if blocks and all(getattr(scale, block) is not None for block in blocks):
+            graph[stage][name] = {"scale": name}
 
 
 def _add_families(graph, name, settings):
-    """A stage a family, so that only what changed runs again, and one for Table 1."""
+    """A stage a family, so that only what changed runs again."""
     for family in settings.names:
         own = f"settings.{family}" if family in settings.settings else "default"
         shared, extended = families.sources(family)
@@ -97,7 +109,6 @@ def _add_families(graph, name, settings):
             "shared": shared or "src/mlegfn/artifacts.py",
             "extended": extended or "src/mlegfn/errors.py",
         }
-    graph["families"][name] = {"scale": name}
 
 
 def _add_images(graph, name, scale):
