@@ -58,7 +58,9 @@ def parser():
     _external(add)
 
     report = add("report", _report, "write one page of every result, to read without server or network")
-    report.add_argument("--out", default="report/index.html", metavar="FILE", help="default: report/index.html")
+    report.add_argument(
+        "--out", default="report/index.html", metavar="FILE", help="default: report/index.html"
+    )
     provenance = add("provenance", _provenance, "say how an artifact was made")
     provenance.add_argument("path", metavar="PATH", help="an artifact, a file inside one, or a stage's name")
     provenance.add_argument("--all", action="store_true", help="of everything that it was made from, too")
