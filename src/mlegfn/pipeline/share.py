@@ -19,6 +19,7 @@ KINDS = (
     "figures",
     "tables",
     "report",
+    "provenance",
     "logs",
     "scratch",
 )
