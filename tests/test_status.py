@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mlegfn.pipeline import progress, running, status
+from mlegfn.pipeline import progress, running, stage, status
 
 pytestmark = pytest.mark.xdist_group("engines")
 
@@ -74,6 +74,21 @@ def test_a_stage_holds_its_log_as_long_as_it_lives(tmp_path):
         running.hold(rank)  # the ranks of a stage hold it together
         assert running.held(log)
     assert not running.held(log)
+
+
+def test_a_running_stage_is_one_that_holds_its_log(smoke, monkeypatch):
+    monkeypatch.chdir(smoke.root)
+    seen = []
+
+    def attempt(*_):
+        seen.append(running.stages("smoke", ["tables@smoke", "fetch@smoke"]))
+        return 2
+
+    monkeypatch.setattr(stage, "attempt", attempt)
+    assert stage.run("tables", "smoke", {}) == 2
+    (found,) = seen
+    assert list(found) == ["tables@smoke"] and 0 <= found["tables@smoke"].seconds < 60
+    assert running.stages("smoke", ["tables@smoke"]) == {}
 
 
 @pytest.mark.parametrize(
