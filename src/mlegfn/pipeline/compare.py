@@ -131,7 +131,7 @@ def text(found):
         lines.append(
             f"  {row['id']}: {before} -> {after}" if before != after else f"  {row['id']}: still {after}"
         )
-        lines += [f"    {row['text'][0] or 'no estimate'}", f"    {row['text'][1] or 'no estimate'}"]
+        lines += [f"    {each or 'no estimate'}" for each in row["text"]] if any(row["text"]) else []
     for title, files in (("Metrics", found.metrics), ("Tables", found.tables)):
         lines += ["", f"{title}: {len(files)} changed"]
         for path, rows in files.items():

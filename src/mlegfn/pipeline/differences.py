@@ -25,14 +25,18 @@ def values(path, content):
 
 
 def table(text):
-    """A CSV file as {row: {column: value}}; a row is called by its cells that are no measured numbers."""
+    """A CSV file as {row: {column: value}}; a row is called by as few of its cells as tell it from the others."""
     rows = list(csv.DictReader(io.StringIO(text)))
-    columns = list(rows[0]) if rows else []
-    naming = [c for c in columns if not any(measured(row[c]) for row in rows)]
+    naming = [c for c in (rows[0] if rows else ()) if not any(measured(row[c]) for row in rows)]
+    named = [row[naming[0]] if naming else "" for row in rows]
+    for _ in naming[1:]:
+        with_each = {c: [f"{name}, {row[c]}" for name, row in zip(named, rows)] for c in naming[1:]}
+        best = max(with_each, key=lambda c: len(set(with_each[c])))  # the first of the best
+        if len(set(with_each[best])) > len(set(named)):
+            named = with_each[best]
     found = {}
-    for index, row in enumerate(rows):
-        name = ", ".join(row[c] for c in naming[:4] if row[c]) or str(index)
-        found[f"{name} ({index})" if name in found else name] = {c: number(row[c]) for c in columns}
+    for index, (name, row) in enumerate(zip(named, rows)):
+        found[f"{name} ({index})" if name in found else name] = {c: number(v) for c, v in row.items()}
     return found
 
 
@@ -74,7 +78,7 @@ def label(entry):
 
 
 def changed(path, before, after):
-    """[(key, value before, value after, difference)] of what differs between two contents of a file.
+    """[(key, value before, value after, difference)] of what differs between two contents of a file, most first.
 
     The difference is a number where both are, a text that sums it up where both are lists, else None; a value that
     is not there is None.
@@ -84,8 +88,16 @@ def changed(path, before, after):
     for key in dict.fromkeys([*one, *other]):
         old, new = one.get(key), other.get(key)
         if old != new:
-            rows.append((key, brief(old), brief(new), difference(old, new)))
-    return rows
+            rows.append((key, brief(old), brief(new), difference(old, new), weight(old, new)))
+    rows.sort(key=lambda row: -row[-1])  # stable: equals stay in the file's order
+    return [row[:-1] for row in rows]
+
+
+def weight(old, new):
+    """How much a change matters: a number's relative to its size, so that rounding comes last; all else before."""
+    if not (numeric(old) and numeric(new)):
+        return 3.0
+    return abs(new - old) / max(abs(old), abs(new))  # at most 2
 
 
 def difference(old, new):

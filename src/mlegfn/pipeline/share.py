@@ -20,6 +20,7 @@ KINDS = (
     "figures",
     "tables",
     "report",
+    "provenance",
     "logs",
     "scratch",
 )
