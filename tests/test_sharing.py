@@ -119,10 +119,9 @@ def test_record_says_what_is_not_fit_to_share(committed, tmp_path):
     commit(first)
     said = refused(first, "record")
     assert "remote 'shared'" in said and "no such bucket or folder" in said
-    flip(first.root / METRIC)  # git does not see it either: it goes by times and sizes, too
+    flip(first.root / DATA)
     said = refused(first, "record")
-    assert "quality@smoke-baseline-8" in said and METRIC in said and "make reproduce SCALE=smoke" in said
-    first.run("git", "checkout", "HEAD^", "--", "dvc.lock", check=False)
+    assert f"fetch@smoke: {DATA} (modified)" in said and "make reproduce SCALE=smoke" in said
     first.run("git", "rm", "-q", "--cached", "dvc.lock")
     (first.root / "dvc.lock").unlink()
     first.run("git", "commit", "-qam", "no lock")
@@ -154,9 +153,7 @@ def test_errors_of_ssh(committed, tmp_path):
     second = clone(committed, tmp_path / "second")
     with ssh(tmp_path) as (address, home):
         set_up_ssh(second, address, home)
-        (home / ".ssh/known_hosts").rename(home / "known")
-        assert "host key is unknown" in refused(second, "restore")
-        (home / "known").rename(home / ".ssh/known_hosts")
+        assert "lacks it" in refused(second, "restore")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / "another"], check=True)
         second.run("dvc", "remote", "modify", "--local", "shared", "keyfile", home / "another")
         assert "the credentials are refused" in refused(second, "restore")
@@ -166,21 +163,19 @@ def test_errors_of_ssh(committed, tmp_path):
 def test_a_stage_uses_nothing_that_is_not_as_it_was_made(committed, tmp_path):
     """A bit flips, and no time, size or mode: the stage that reads it refuses, and no stage has to run again."""
     checkout = committed.duplicate(tmp_path / "checkout")
+    assert dvc_status(checkout) == set()  # from here on DVC believes what it has read
     weights = next((checkout.root / CHECKPOINT).rglob("*.safetensors")).relative_to(checkout.root)
-    for path, stage in (
-        (DATA, "nll@smoke-baseline-4"),
-        (weights, "nll@smoke-baseline-4"),
-        (METRIC, "tables@smoke"),
-    ):
-        before = (checkout.root / path).read_bytes()
+    spoiled = {"nll@smoke-baseline-4": [DATA, str(weights)], "tables@smoke": [METRIC]}
+    for path in sum(spoiled.values(), []):
         flip(checkout.root / path)
-        assert dvc_status(checkout) == set(), "DVC does not see it"
+    assert dvc_status(checkout) == set(), "DVC does not see it"
+    before = {path: (checkout.root / path).read_bytes() for path in sum(spoiled.values(), [])}
+    for stage, paths in spoiled.items():
         failed = checkout.run("mlegfn", "dvc", "repro", "--force", "--single-item", stage, check=False)
         assert failed.returncode != 0
         (said,) = [line for line in failed.stdout.splitlines() if line.startswith("mlegfn: ")]
-        assert f"{path}" in said and "dvc.lock records" in said and "make reproduce" in said
-        assert (checkout.root / path).read_bytes() != before, "it is not touched, only named"
-        checkout.run("git", "checkout", "--", "dvc.lock", "results/smoke/tables", check=False)
+        assert all(path in said for path in paths) and "dvc.lock records" in said and "make reproduce" in said
+    assert before == {path: (checkout.root / path).read_bytes() for path in before}, "only named, not touched"
     ran = runs(checkout)
     shown = checkout.run("mlegfn", "reproduce", "--scale", "smoke").stdout
     assert f"{DATA}: was altered, is as recorded again" in shown
@@ -202,7 +197,7 @@ def test_a_damaged_cache_object_is_not_delivered(committed, tmp_path):
     flip(spoiled)
     (checkout.root / LIST).unlink()
     ran = runs(checkout)
-    shown = checkout.run("mlegfn", "reproduce", "--scale", "smoke").stdout
+    shown = checkout.run("mlegfn", "dvc", "repro", "--single-item", "fetch@smoke").stdout
     assert "damaged (MD5" in shown and LIST in shown
     assert {name for name, count in runs(checkout).items() if count > ran[name]} == {"fetch@smoke"}
     assert outputs(checkout) == outputs(committed)
