@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from mlegfn.artifacts import write_bytes
 from mlegfn.errors import UserError
 from mlegfn.pipeline import dvc_content, hashes, lockfile, remotes, verify
+from mlegfn.pipeline.one_run import only_one
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def examine(scale_name=None, remote=False, mend=False):
     recorded = verify.recorded(scale_name)
     if not recorded:
         raise UserError("dvc.lock: records nothing to verify; `make reproduce` does")
-    with careful_dvc() as repo:
+    with only_one("verify") if mend else nullcontext(), careful_dvc() as repo:
         there = remotes.default(repo) if remote else None
         if remote:
             remotes.check(there)
