@@ -215,24 +215,6 @@ def test_stale_graph_is_refused_by_dvc_and_mended_by_reproduce(smoke):
     assert "brought up to date" in smoke.run("mlegfn", "reproduce", "--scale", "smoke").stdout
 
 
-def test_restore_in_a_clone_runs_nothing(snakemade, tmp_path):
-    """record, clone, restore: everything is back by content, and Snakemake finds nothing to do."""
-    first = snakemade.duplicate(tmp_path / "first")
-    first.run("dvc", "remote", "add", "--default", "here", tmp_path / "remote")
-    refused = first.run("mlegfn", "record", check=False)
-    assert refused.returncode == 2 and "not committed" in refused.stdout
-    author = ("-c", "user.name=test", "-c", "user.email=test@test")
-    first.run("git", "add", "-A")
-    first.run("git", *author, "commit", "-qm", "results")
-    first.run("mlegfn", "record")
-    subprocess.run(["git", "clone", "-q", first.root, tmp_path / "second"], check=True)
-    second = type(first)(tmp_path / "second", {k: v for k, v in first.environment.items() if k != "PATH"})
-    count = len(stages_of(".*"))
-    assert f"{count} of {count}" in second.run("mlegfn", "restore").stdout
-    assert "Nothing to be done" in second.run("snakemake", "-n", "--config", "scale=smoke").stdout
-    assert results(second) == results(snakemade)
-
-
 def test_clean_scale_touches_no_other(smoke):
     other = smoke.root / "results" / "smoke-2" / "metrics" / "x.json"
     other.parent.mkdir(parents=True)

@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from mlegfn.artifacts import write_bytes
 from mlegfn.errors import UserError
 from mlegfn.pipeline import dvc_content, hashes, lockfile, remotes, verify
+from mlegfn.pipeline.one_run import only_one
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def examine(scale_name=None, remote=False, mend=False):
     recorded = verify.recorded(scale_name)
     if not recorded:
         raise UserError("dvc.lock: records nothing to verify; `make reproduce` does")
-    with careful_dvc() as repo:
+    with only_one("verify") if mend else nullcontext(), careful_dvc() as repo:
         there = remotes.default(repo) if remote else None
         if remote:
             remotes.check(there)
@@ -145,21 +146,26 @@ def from_git(path, recorded):
 
 
 def before_running(pipeline):
-    """Make good again outputs whose stages need not run for it, as nothing that they read has changed.
+    """Make good again outputs whose stages need not run for it, as only artifacts differ, no setting or source.
 
     Prints what it mended and returns whether there was anything.
     """
+
+    def artifact(key):
+        return all(path in pipeline.producers for path in pipeline.expand(key))
+
     damaged = [
         stage
         for stage in pipeline.stages.values()
-        if stage.changes and set(stage.changes) <= set(stage.outs) and "new" not in stage.changes.values()
+        if set(stage.changes) & set(stage.outs) and all(map(artifact, stage.changes))
     ]
+    recorded = verify.recorded() if damaged else {}
+    damaged = [stage for stage in damaged if all(out in recorded for out in stage.outs)]
     done = False
     if damaged:
-        recorded = verify.recorded()
         with careful_dvc() as repo:
             for stage in damaged:
-                wrong = [verify.difference(path, stage.name, [recorded[path][1]]) for path in stage.changes]
+                wrong = [verify.difference(path, stage.name, [recorded[path][1]]) for path in stage.outs]
                 wrong = [each for each in wrong if each]
                 if all(mended(repo, each) for each in wrong) and not cache_lacks(repo, stage, recorded):
                     for each in wrong:

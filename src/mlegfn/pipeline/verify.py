@@ -58,7 +58,8 @@ def inputs(name, scale_name):
     if differ:
         for each in differ:
             look_again(each)
-        more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+        others = [file for each in differ[1:] for file in each.files]
+        more = f" (likewise {', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else ""
         raise UserError(f"{differ[0]}{more}; it is not used, `make reproduce` makes it good again")
 
 
