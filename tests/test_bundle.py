@@ -174,6 +174,12 @@ def test_refused_where_it_would_not_be_the_commit(released, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
 
+    summary = (other.root / "results/summary.json").read_text()
+    (other.root / "results/summary.json").write_text(summary.replace("not reproduced", "reproduced"))
+    commit(other)
+    assert refused(other).startswith("mlegfn: results/summary.json: not what the results say")
+    (other.root / "results/summary.json").write_text(summary)
+
     other.edit("params.yaml", "    nll:\n      seed: 0", "    nll:\n      seed: 1")
     commit(other)
     assert "stale, scales.smoke.nll (modified); run `make reproduce`" in refused(other)

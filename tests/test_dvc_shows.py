@@ -32,7 +32,7 @@ def test_metrics_and_plots(snakemade, tmp_path):
 
     checkout.edit("results/summary.json", f'"{row[2]}": {float(row[6])}', f'"{row[2]}": 1.5')
     changed = json.loads(checkout.run("mlegfn", "dvc", "metrics", "diff", "--json").stdout)
-    assert changed["diff"]["results/summary.json"] == {
+    assert changed["results/summary.json"] == {
         f"smoke.nll.baseline.{row[2]}": {"old": float(row[6]), "new": 1.5, "diff": 1.5 - float(row[6])}
     }
 

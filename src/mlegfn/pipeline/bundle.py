@@ -52,11 +52,14 @@ def bundle(out=None, with_checkpoints=False):
     result is stale, or a checkpoint that is asked for is not as recorded; then no archive is written.
     """
     from mlegfn.pipeline import crate
+    from mlegfn.report import summary
 
     commit = clean_commit()
     graph.check(config.load())
     members = tracked_files()
     recorded = fresh_results(members)
+    if summary.SUMMARY not in members or members[summary.SUMMARY].content != summary.render().encode():
+        raise UserError(f"{summary.SUMMARY}: not what the results say; run `make reproduce` and commit it")
     if with_checkpoints:
         members |= checkpoints(recorded, members)
     version = tomllib.loads(members["pyproject.toml"].content.decode())["project"]["version"]
