@@ -14,7 +14,7 @@ RUN apt-get update \
 WORKDIR /opt/mlegfn
 COPY Makefile pyproject.toml requirements.in requirements.lock ./
 COPY src ./src
-RUN make install
+RUN make install && rm -rf ~/.cache
 
 # For `--gpus`; without a GPU the same torch computes on the CPU.
 ENV NVIDIA_VISIBLE_DEVICES=all \
