@@ -8,7 +8,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from mlegfn.pipeline import bundle, crate, hashes
+from mlegfn.errors import UserError
+from mlegfn.pipeline import bundle, crate, fresh, hashes
 
 pytestmark = pytest.mark.xdist_group("engines")  # shares `snakemade`
 
@@ -83,7 +84,7 @@ def lock(checkout):
     before = os.getcwd()
     os.chdir(checkout.root)
     try:
-        return bundle.lock_entries()
+        return fresh.lock_entries()
     finally:
         os.chdir(before)
 
@@ -136,7 +137,7 @@ def test_the_crate_names_every_file_and_every_run(released, tmp_path):
     assert data["identifier"] == f"md5:{hashes.md5(released.root / 'data/smoke/images.safetensors')}"
     assert (run["startTime"], run["endTime"]) == ("2026-01-02T03:04:05+00:00", "2026-01-02T03:05:06+00:00")
     assert unquote(run["subjectOf"].id) == "results/smoke/provenance/nll@smoke-baseline-4.json"
-    assert run["agent"]["name"] == "a CPU (cpu, 2 cores, x86_64)"
+    assert "--step 4" in run["description"] and "a CPU: cpu, 2 cores, x86_64" in run["description"]
     assert "startTime" not in runs["tables@smoke"], "a record of other outputs is not of this run"
 
 
@@ -174,6 +175,13 @@ def test_refused_where_it_would_not_be_the_commit(released, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
 
+    assert "build: a folder" in other.run("mlegfn", "bundle", "--out", "build", check=False).stdout
+    summary = (other.root / "results/summary.json").read_text()
+    (other.root / "results/summary.json").write_text(summary.replace("not reproduced", "reproduced"))
+    commit(other)
+    assert refused(other).startswith("mlegfn: results/summary.json: not what the results say")
+    (other.root / "results/summary.json").write_text(summary)
+
     other.edit("params.yaml", "    nll:\n      seed: 0", "    nll:\n      seed: 1")
     commit(other)
     assert "stale, scales.smoke.nll (modified); run `make reproduce`" in refused(other)
@@ -194,3 +202,21 @@ def test_authors_and_formats():
     for path, kind in (("a.csv", "text/csv"), (".gitignore", "text/plain"), ("b/Makefile", "text/plain")):
         member = bundle.Member.of_bytes(path, b"x")
         assert crate.add_file(found, member, licence)["encodingFormat"] == kind
+
+
+@pytest.mark.parametrize("text", ["[", "title: a", "{title: a, license: MIT, authors: [{orcid: x}]}"])
+def test_a_citation_without_what_is_needed_is_refused(text):
+    with pytest.raises(UserError, match=r"^CITATION\.cff: needs `title`"):
+        crate.read_citation({"CITATION.cff": bundle.Member.of_bytes("CITATION.cff", text.encode())})
+
+
+def test_a_reference_is_named_by_what_it_has():
+    from rocrate.rocrate import ROCrate
+
+    paper = {"title": "A b", "authors": [{"name": "C"}]}
+    for extra, identity in (
+        ({}, "#A-b"),
+        ({"notes": "arXiv 1234.5"}, "https://arxiv.org/abs/1234.5"),
+        ({"notes": "arXiv 1234.5", "doi": "10.1/x"}, "https://doi.org/10.1/x"),
+    ):
+        assert crate.add_reference(ROCrate(version=crate.VERSION), paper | extra).id == identity

@@ -52,14 +52,20 @@ def bundle(out=None, with_checkpoints=False):
     result is stale, or a checkpoint that is asked for is not as recorded; then no archive is written.
     """
     from mlegfn.pipeline import crate
+    from mlegfn.pipeline.fresh import fresh_results
+    from mlegfn.report import summary
 
+    if out and Path(out).is_dir():
+        raise UserError(f"{out}: a folder; give the archive's name")
     commit = clean_commit()
     graph.check(config.load())
     members = tracked_files()
     recorded = fresh_results(members)
+    if summary.SUMMARY not in members or members[summary.SUMMARY].content != summary.render().encode():
+        raise UserError(f"{summary.SUMMARY}: not what the results say; run `make reproduce` and commit it")
     if with_checkpoints:
         members |= checkpoints(recorded, members)
-    version = tomllib.loads(members["pyproject.toml"].content.decode())["project"]["version"]
+    version = project_version(members)
     for reserved in (METADATA, SUMS):
         if reserved in members:
             raise UserError(f"{reserved}: tracked by git, but the bundle makes it; `git rm` it")
@@ -71,6 +77,16 @@ def bundle(out=None, with_checkpoints=False):
     print(f"{out}: {len(members)} files, {out.stat().st_size / 2**20:.1f} MiB, of commit {commit['hash']}")
     print(f"sha256 {Member.of_file(out).sha256}")
     return 0
+
+
+def project_version(members):
+    """The version in pyproject.toml."""
+    try:
+        return tomllib.loads(members["pyproject.toml"].content.decode())["project"]["version"]
+    except (KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise UserError(
+            "pyproject.toml: no project.version to name the bundle by; restore it from git"
+        ) from None
 
 
 def git(*arguments):
@@ -92,59 +108,6 @@ def clean_commit():
         )
     found, date = git("show", "--no-patch", "--format=%H %cI", "HEAD").decode().split()
     return {"hash": found, "date": date}
-
-
-def fresh_results(tracked):
-    """The stages that dvc.lock records, by name, with their entries; one that is stale is a UserError.
-
-    What is not ``tracked`` by git may be missing here, as in a clone: then dvc.lock must say the same of it where
-    it is made and where it is read.
-    """
-    from mlegfn.pipeline import engine
-
-    entries, pipeline = lock_entries(), engine.ask_dvc()
-    made = {out["path"]: out["md5"] for entry in entries.values() for out in entry.get("outs", ())}
-    recorded = {name: entries[name] for name in pipeline.stages if name in entries}
-    for name, entry in recorded.items():
-        read = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
-        for what, how in pipeline.stages[name].changes.items():
-            if what not in tracked and how in ("missing", "not in cache"):
-                if read.get(what) in (None, made_there(what, made)):
-                    continue
-                how = "made anew since, by dvc.lock"
-            raise UserError(
-                f"{name}: stale, {what} ({how}); run `make reproduce` for its scale, commit, then bundle"
-            )
-    return recorded
-
-
-def made_there(path, made):
-    """The MD5 that ``path`` has by what stages made: an output's own, or that of the folder that outputs lie in."""
-    if path in made:
-        return made[path]
-    inside = {out.removeprefix(f"{path}/"): md5 for out, md5 in made.items() if out.startswith(f"{path}/")}
-    return hashes.folder(inside)
-
-
-def lock_entries():
-    """``{stage: its entry}`` of dvc.lock, an entry parsed at a time as anchors repeat; none is a UserError.
-
-    By the C parser, in YAML 1.1, where `1e-4` is text: paths, MD5s and names of settings are the same in both.
-    """
-    import yaml
-
-    from mlegfn.pipeline import lockfile
-
-    try:
-        texts = lockfile.split(Path("dvc.lock").read_text(encoding="utf-8"))
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return {name: yaml.load(text, loader)[name] for name, text in texts.items()}
-    except FileNotFoundError:
-        raise UserError(
-            "dvc.lock: not found, so there is nothing to bundle; `make reproduce` first"
-        ) from None
-    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        raise UserError("dvc.lock: not as DVC writes it; restore it from git") from None
 
 
 def tracked_files():

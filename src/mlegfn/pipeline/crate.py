@@ -8,6 +8,7 @@ runs' own.
 import json
 from datetime import datetime, timedelta
 
+from mlegfn.errors import UserError
 from mlegfn.pipeline.snapshot import look_up
 from mlegfn.yaml_file import read_yaml
 
@@ -37,12 +38,11 @@ def metadata(members, recorded, commit, version):
     ``members``: path → Member of everything else in the archive; ``recorded``: stage → its entry of dvc.lock;
     ``commit``: its ``hash`` and ``date``.
     """
-    import yaml
     from rocrate.model.contextentity import ContextEntity
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate(version=VERSION)
-    citation = yaml.safe_load(members[CITATION].content)
+    citation = read_citation(members)
     spdx = f"https://spdx.org/licenses/{citation['license']}"
     licence = crate.add(
         ContextEntity(crate, spdx, {"@type": "CreativeWork", "name": citation["license"], "url": spdx})
@@ -74,36 +74,57 @@ def metadata(members, recorded, commit, version):
     ).encode()
 
 
+def read_citation(members):
+    """CITATION.cff, with a title, a licence, authors and, perhaps, references; else a UserError."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(members[CITATION].content)
+        people = [*found["authors"], *(a for each in found.get("references", ()) for a in each["authors"])]
+        assert all(isinstance(found[key], str) for key in ("title", "license")) and found["authors"]
+        assert all("title" in each for each in found.get("references", ()))
+        assert all("name" in person or "family-names" in person for person in people)
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, AssertionError):
+        raise UserError(
+            f"{CITATION}: needs `title`, `license`, `authors` and, of each of `references`, `title` and `authors`"
+        ) from None
+    return found
+
+
+def full_name(author):
+    """Of a person, or of an entity."""
+    return author.get("name") or f"{author.get('given-names', '')} {author['family-names']}".strip()
+
+
 def add_author(crate, author):
     """A person of CITATION.cff, or an entity that has only a name."""
     from rocrate.model.contextentity import ContextEntity
 
-    person = "family-names" in author
-    name = f"{author.get('given-names', '')} {author['family-names']}".strip() if person else author["name"]
-    properties = {"@type": "Person" if person else "Organization", "name": name}
+    name = full_name(author)
+    properties = {"@type": "Organization" if "name" in author else "Person", "name": name}
     return crate.add(ContextEntity(crate, author.get("orcid") or f"#{name.replace(' ', '-')}", properties))
 
 
 def add_reference(crate, reference):
-    """A paper that CITATION.cff refers to."""
+    """A paper that CITATION.cff refers to, by its DOI or its arXiv number where it has one."""
     from rocrate.model.contextentity import ContextEntity
 
-    authors = [
-        f"{a.get('given-names', '')} {a.get('family-names', '')}".strip() for a in reference["authors"]
-    ]
-    arxiv = reference.get("notes", "").removeprefix("arXiv ")
-    return crate.add(
-        ContextEntity(
-            crate,
-            f"https://arxiv.org/abs/{arxiv}",
-            {
-                "@type": "ScholarlyArticle",
-                "name": reference["title"],
-                "creditText": ", ".join(authors),
-                "datePublished": str(reference["year"]),
-            },
-        )
+    title, notes = reference["title"], str(reference.get("notes", ""))
+    where = (
+        f"https://arxiv.org/abs/{notes.split()[1]}"
+        if notes.startswith("arXiv ")
+        else f"#{title.replace(' ', '-')}"
     )
+    if "doi" in reference:
+        where = f"https://doi.org/{reference['doi']}"
+    properties = {
+        "@type": "ScholarlyArticle",
+        "name": title,
+        "creditText": ", ".join(map(full_name, reference["authors"])),
+    }
+    if "year" in reference:
+        properties["datePublished"] = str(reference["year"])
+    return crate.add(ContextEntity(crate, where, properties))
 
 
 def add_file(crate, member, licence):
@@ -136,7 +157,10 @@ def add_run(crate, name, entry, members, files, settings):
         start = datetime.fromisoformat(record["started"])
         properties["startTime"] = start.isoformat()
         properties["endTime"] = (start + timedelta(seconds=record["wall_s"])).isoformat(timespec="seconds")
-        properties["agent"] = device(crate, record)
+        found = record["device"]
+        properties["description"] += (
+            f" (on {found['name']}: {found['kind']}, {found['cores']} cores, {found['machine']})"
+        )
         properties["subjectOf"] = files[path]
     return crate.add_action(
         [module for path in (f"src/mlegfn/stages/{stage}.py", WORKFLOW) if (module := files.get(path))],
@@ -152,19 +176,11 @@ def run_record(name, entry, members):
     made = {out["path"]: out["md5"] for out in entry.get("outs", ())}
     scale = next((p.split("/")[1] for p in made if p.startswith(("results/", "data/"))), None)
     path = f"results/{scale}/provenance/{name}.json"
-    record = json.loads(members[path].content) if path in members else {}
-    return (record, path) if record.get("outputs") == made else (None, path)
-
-
-def device(crate, record):
-    """The machine kind that ran a stage."""
-    from rocrate.model.contextentity import ContextEntity
-
-    found = record["device"]
-    name = f"{found['name']} ({found['kind']}, {found['cores']} cores, {found['machine']})"
-    return crate.add(
-        ContextEntity(crate, f"#device/{name.replace(' ', '-')}", {"@type": "Thing", "name": name})
-    )
+    try:
+        record = json.loads(members[path].content) if path in members else {}
+        return (record, path) if record.get("outputs") == made else (None, path)
+    except (ValueError, AttributeError):
+        raise UserError(f"{path}: not a provenance record; restore it from git") from None
 
 
 def items(crate, entry, files):
