@@ -172,8 +172,9 @@ def test_the_first_sentence_follows_the_verdicts():
 
 def test_a_reading_quotes_the_verdict():
     row = next(row for row in verdicts("digits/report/verdict.json") if row["id"] == readings.KEY[0])
-    text = readings.reading(row)
-    assert readings.number(row["estimate"]) in text and row["where"] in text and "3 seeds" in text
+    text, notes = readings.reading(row)
+    assert readings.number(row["estimate"]) in text and row["where"] in text and text.endswith("3 seeds.")
+    assert notes.endswith("one pre-training run.")
 
 
 @given(some.text(max_size=60))

@@ -56,12 +56,13 @@ def parser():
 
     _external(add)
 
-    report = add("report", _report, "write one page of every result, to read without server or network")
-    report.add_argument("--out", default="report/index.html", metavar="FILE", help="default: report/index.html")
-
     add("restore", _restore, "fetch every recorded artifact from the remote")
     add("record", _record, "share every recorded artifact through the remote")
     add("clean-scale", _clean, "delete one scale's artifacts", scale="required")
+    report = add("report", _report, "write one page of every result, to read without server or network")
+    report.add_argument(
+        "--out", default="report/index.html", metavar="FILE", help="default: report/index.html"
+    )
 
     warm = add("warm", _warm, "serve stages from a process that has imported torch already")
     warm.add_argument("socket")
@@ -296,12 +297,6 @@ def _command(options):
     return import_module(f"mlegfn.commands.{options.command}").run(options)
 
 
-def _report(options):
-    from mlegfn.report.site.build import build
-
-    return build(options.out)
-
-
 def _restore(options):
     from mlegfn.pipeline.share import restore
 
@@ -318,6 +313,12 @@ def _clean(options):
     from mlegfn.pipeline.share import clean
 
     return clean(options.scale)
+
+
+def _report(options):
+    from mlegfn.report.site.build import build
+
+    return build(options.out)
 
 
 def _warm(options):

@@ -75,7 +75,7 @@ class Site:
                         else readings.number(row["estimate"], row["unit"]),
                         "interval_text": readings.interval(row),
                         "unit_text": readings.unit_of(row),
-                        "reading": markup.code(readings.reading(row)),
+                        "reading": [markup.code(text) for text in readings.reading(row)],
                         "commit": record and record["commit"],
                         "device": readings.listed(measured["devices"]) if measured else "not recorded",
                     }
