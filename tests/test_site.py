@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from mlegfn.errors import UserError
 from mlegfn.report import figure3, style
 from mlegfn.report.site import build, charts, frames, gather, markup, readings, records
 
@@ -465,11 +466,22 @@ def test_the_page_of_a_checkout_in_which_nothing_ran(pristine, open_page, tmp_pa
     assert seen.page.locator("#provenance .missing").is_visible()
 
 
-def test_broken_metrics_are_one_line_and_no_page(pristine, tmp_path):
+def test_what_is_broken_is_named_in_one_line_and_there_is_no_page(pristine, tmp_path, monkeypatch):
     checkout = pristine.duplicate(tmp_path / "checkout")
-    (checkout.root / "results/smoke/report").mkdir(parents=True)
-    (checkout.root / "results/smoke/report/verdict.json").write_text('{"claims": [{"id": 1}]}')
+    monkeypatch.chdir(checkout.root)
+    report, figures = (Path("results/smoke", name) for name in ("report", "figures"))
+    report.mkdir(parents=True)
+    figures.mkdir()
+    verdict = report / "verdict.json"
+    verdict.write_text('{"claims": [{"id": 1}]}')
     done = checkout.run("mlegfn", "report", check=False)
-    assert done.returncode == 2 and done.stdout.count("\n") == 1
-    assert "results/smoke/report/verdict.json" in done.stdout
-    assert not (checkout.root / "report").exists()
+    assert done.returncode == 2 and done.stdout.count("\n") == 1 and str(verdict) in done.stdout
+    verdict.unlink()
+    (figures / "discrete.png").write_bytes(b"not looked into")
+    (figures / "discrete.md").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"discrete\.md: not as the stage discrete_report@smoke writes it"):
+        build.build()
+    (figures / "discrete.md").unlink()
+    with pytest.raises(UserError, match=r"results: cannot be written .* --out"):
+        build.build("results")
+    assert not Path("report").exists()

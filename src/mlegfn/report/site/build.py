@@ -4,6 +4,7 @@ import json
 from importlib.resources import files
 
 from mlegfn.artifacts import write_text
+from mlegfn.errors import UserError
 from mlegfn.report.site import markup
 from mlegfn.report.site.gather import as_json, gather
 
@@ -18,7 +19,10 @@ def build(out=OUT):
     metrics raise UserError, and then nothing is written.
     """
     page = render(gather())
-    write_text(out, page)
+    try:
+        write_text(out, page)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name a file with --out") from None
     print(f"{out}: {len(page.encode()) / 1e6:.1f} MB, open it in any browser")
     return 0
 

@@ -1,5 +1,6 @@
 """Results of every scale → what the template shows: plain dictionaries, nothing of it looked up in the network."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -59,7 +60,7 @@ class Site:
                 continue
             record = self._record(f"{stage}@{scale}")
             measured = self._measured_at(scale)
-            try:
+            with written_by(f"{stage}@{scale}", path):
                 rows = read_json(path)["claims"]
                 same = readings.same_as([row["claim"] for row in rows])
                 found += [
@@ -81,10 +82,6 @@ class Site:
                     }
                     for row, before in zip(rows, same)
                 ]
-            except (KeyError, TypeError, AttributeError):
-                raise UserError(
-                    f"{path}: not a verdict file; delete it and run `dvc repro {stage}@{scale}`"
-                ) from None
         return found
 
     def _section(self, section):
@@ -136,15 +133,20 @@ class Site:
         digest = hashlib.sha256(content).hexdigest()
         same = self.shown.setdefault(digest, scale)
         caption = Path("results", scale, "figures", f"{figure.name}.md")
-        prose, tables = markup.split(caption.read_text(encoding="utf-8")) if caption.is_file() else ([], [])
         self._record(stage)
+        with written_by(stage, caption):
+            prose, tables = (
+                markup.split(caption.read_text(encoding="utf-8")) if caption.is_file() else ([], [])
+            )
+        with written_by(stage, Path("results", scale)):
+            alt = alts.of(figure, scale, settings, lambda: self._image_metrics(scale))
         return {
             "scale": scale,
             "stage": stage,
             "id": f"{figure.name}-{scale}",
             "same": same if same != scale else None,
             "image": frames.uri(content, kind),
-            "alt": alts.of(figure, scale, settings, self._image_metrics(scale)),
+            "alt": alt,
             "caption": prose,
             "tables": tables,
             "charts": [
@@ -196,7 +198,8 @@ class Site:
             if not path.is_file():
                 continue
             self._record(f"{page.stage}@{scale}")
-            prose, tables = markup.split(path.read_text(encoding="utf-8").split("\n![")[0])
+            with written_by(f"{page.stage}@{scale}", path):
+                prose, tables = markup.split(path.read_text(encoding="utf-8").split("\n![")[0])
             found.append(
                 {
                     "scale": scale,
@@ -247,6 +250,17 @@ class Site:
             names = [name for name in self.stages if _scale_of(name, self.params.scales) == scale]
             self._measured[scale] = records.measured(scale, names)
         return self._measured[scale]
+
+
+@contextlib.contextmanager
+def written_by(stage, path):
+    """What ``stage`` wrote to ``path``, and does not look like it any more, is a UserError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path}: not as the stage {stage} writes it ({type(error).__name__}); run `dvc repro --force {stage}`"
+        ) from None
 
 
 def _scale_of(stage, scales):
