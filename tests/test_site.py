@@ -185,7 +185,7 @@ def test_nothing_in_a_text_becomes_markup(text):
     )
     shown = "".join(prose) + "".join(cell.html for table in tables for row in table.rows for cell in row)
     assert set(re.findall(r"<\s*/?\s*([a-z0-9!]+)", shown)) <= {"strong", "em", "code", "sub", "br"}
-    assert "<" not in gather.as_json({"text": text})
+    assert "<" not in build.as_json({"text": text})
 
 
 def test_tables_sort_by_what_a_reader_would_sort_by():

@@ -6,7 +6,7 @@ from importlib.resources import files
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
 from mlegfn.report.site import markup
-from mlegfn.report.site.gather import as_json, gather
+from mlegfn.report.site.gather import gather
 
 OUT = "report/index.html"
 SCRIPTS = ("page.js", "tables.js", "records.js", "slider.js")
@@ -55,6 +55,11 @@ def render(site):
         drawing=ours("charts.js") if site["charts"] else None,
         vega=Markup(vega()) if site["charts"] else None,
     )
+
+
+def as_json(value):
+    """JSON that may stand in a script element: no `<` in it ends it."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def vega():
