@@ -369,12 +369,6 @@ def _command(options):
     return import_module(f"mlegfn.commands.{options.command}").run(options)
 
 
-def _report(options):
-    from mlegfn.report.site.build import build
-
-    return build(options.out)
-
-
 def _restore(options):
     from mlegfn.pipeline.share import restore
 

@@ -7,10 +7,10 @@ from mlegfn.report.site.readings import listed
 
 
 def of(figure, scale, settings, metrics):
-    """The alt text of a figure (of figures.py) at a scale; ``metrics``: the Metrics of the scale's images or None."""
+    """The alt text of a figure (of figures.py) at a scale; ``metrics()``: the Metrics of its images or None."""
     describe = {
-        "figure1": lambda: _figure1(scale, metrics),
-        "figure2": lambda: _figure2(settings, metrics),
+        "figure1": lambda: _figure1(metrics()),
+        "figure2": lambda: _figure2(settings),
         "figure3": lambda: _figure3(settings),
         "families": lambda: _families(scale),
         "discrete": lambda: _discrete(settings),
@@ -23,7 +23,7 @@ def of(figure, scale, settings, metrics):
     return f"{figure.title} at the scale {scale}. {describe() if describe else ''}".strip()
 
 
-def _figure1(scale, metrics):
+def _figure1(metrics):
     if metrics is None:
         return "Four panels: NLL against steps and evaluations, and differences to the baseline and to the control."
     steps = list(metrics.baseline)
@@ -41,7 +41,7 @@ def _figure1(scale, metrics):
     return f"{text}. The others show differences to the baseline, and of MLE-GFN and the bound to L_simple, with 95 % bars."
 
 
-def _figure2(settings, metrics):
+def _figure2(settings):
     names = settings.planar.problems if settings.planar else []
     return (
         f"Two rows of smoothed histograms, a column a problem: {listed(names)}. Above the data, below samples of "
@@ -71,16 +71,14 @@ def _discrete(settings):
 
 
 def _curves(scale):
-    best = [
-        f"{row['task']} {row['objective']} at {row['metric']} {float(row['exact']):.3g}"
-        for row in _rows(scale, "tables/divergences.csv")
-        if row["best"] == "True"
-    ]
     lowest = {}
-    for text, row in zip(best, (r for r in _rows(scale, "tables/divergences.csv") if r["best"] == "True")):
+    for row in _rows(scale, "tables/divergences.csv"):
         value = float(row["exact"])
         if row["task"] not in lowest or value < lowest[row["task"]][0]:
-            lowest[row["task"]] = (value, text)
+            lowest[row["task"]] = (
+                value,
+                f"{row['task']} {row['objective']} at {row['metric']} {value:.3g}",
+            )
     ends = f" Lowest at the end: {listed(text for _, text in lowest.values())}." if lowest else ""
     return (
         "A panel a task, a falling curve an objective: the distance to the target on a log scale against "

@@ -4,8 +4,9 @@ import json
 from importlib.resources import files
 
 from mlegfn.artifacts import write_text
+from mlegfn.errors import UserError
 from mlegfn.report.site import markup
-from mlegfn.report.site.gather import as_json, gather
+from mlegfn.report.site.gather import gather
 
 OUT = "report/index.html"
 SCRIPTS = ("page.js", "tables.js", "records.js", "slider.js")
@@ -18,7 +19,10 @@ def build(out=OUT):
     metrics raise UserError, and then nothing is written.
     """
     page = render(gather())
-    write_text(out, page)
+    try:
+        write_text(out, page)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name a file with --out") from None
     print(f"{out}: {len(page.encode()) / 1e6:.1f} MB, open it in any browser")
     return 0
 
@@ -51,6 +55,11 @@ def render(site):
         drawing=ours("charts.js") if site["charts"] else None,
         vega=Markup(vega()) if site["charts"] else None,
     )
+
+
+def as_json(value):
+    """JSON that may stand in a script element: no `<` in it ends it."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def vega():

@@ -1,13 +1,10 @@
-"""The interactive charts as Vega-Lite. A colour is written ``--name``: page.css says which it is in which theme.
-
-Every chart has the parameter ``hidden``, a list of the series that its check boxes have switched off, and may have
-one more that a menu sets.
-"""
+"""The interactive charts: their rows, their series for the check boxes, their menu, and what they show in words."""
 
 import numpy as np
 
 from mlegfn.report import statistics
 from mlegfn.report.divergence_metrics import OBJECTIVES
+from mlegfn.report.site.vegalite import specification
 
 ARMS = {"baseline": "DDPM baseline", "simple": "L_simple", "vlb": "L_vlb", "tbc": "MLE-GFN"}
 
@@ -40,7 +37,7 @@ def nll(metrics):
         },
     }
     return {
-        "spec": _spec(rows, arms, chart, menu="against"),
+        "spec": specification(rows, arms, chart, menu="against"),
         "series": [{"key": arm, "title": ARMS[arm]} for arm in arms],
         "menu": {
             "name": "against",
@@ -86,7 +83,7 @@ def terms(metrics, raw):
         "tooltip": {"name": "arm", "checkpoint": "from step", "steps": "term", "value": "10⁻³ bits/dim"},
     }
     return {
-        "spec": _spec(rows, metrics.arms, chart, menu="checkpoint", first=names[-1], small=True),
+        "spec": specification(rows, metrics.arms, chart, menu="checkpoint", first=names[-1], small=True),
         "series": [{"key": arm, "title": ARMS[arm]} for arm in metrics.arms],
         "menu": {
             "name": "checkpoint",
@@ -135,7 +132,7 @@ def curves(metrics):
     }
     tasks = list(metrics.tasks)
     return {
-        "spec": _spec(rows, order, chart, menu="task", first=tasks[0], log=True),
+        "spec": specification(rows, order, chart, menu="task", first=tasks[0], log=True),
         "series": [{"key": name, "title": OBJECTIVES[name].title} for name in order],
         "menu": {
             "name": "task",
@@ -175,87 +172,3 @@ def _interval(values):
     """(mean, low, high) by Student's t; of one value, that value three times."""
     mean, low, high = (float(each) for each in statistics.student(np.asarray(values)))
     return (mean, low, high) if low == low else (mean, mean, mean)
-
-
-def _spec(rows, series, chart, menu, first=None, log=False, small=False):
-    """The Vega-Lite specification of lines with bands and points that answer to the pointer."""
-    import altair as alt
-
-    steps = menu == "against"
-    parameters = [alt.param(name="hidden", value=[])]
-    parameters.append(alt.param(name=menu, value="steps" if steps else first))
-    x = f"{menu} == 'steps' ? datum.steps : datum.evaluations" if steps else "datum.steps"
-    short = "datum.value >= 10000 ? format(datum.value, '~s') : format(datum.value, ',')"
-    title = None if steps else chart["x"][0]
-    axis = alt.Axis(labelExpr=short, title=title, tickCount=6, labelOverlap=True)
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=small, nice=True)
-    colour = alt.Color(
-        "series:N",
-        legend=None,
-        scale=alt.Scale(domain=list(series), range=[f"--{name.replace('_', '-')}" for name in series]),
-    )
-    base = (
-        alt.Chart(alt.Data(values=[_rounded(row) for row in rows], name="points"))
-        .transform_filter("indexof(hidden, datum.series) < 0")
-        .transform_calculate(x=x)
-    )
-    if not steps:
-        base = base.transform_filter(f"datum.{menu} == {menu}")
-    # Terms matter near the data, at small t: a root stretches what is there.
-    across = alt.Scale(type="sqrt", nice=False) if small else alt.Scale(zero=False, nice=False)
-    place = {"x": alt.X("x:Q", axis=axis, scale=across), "color": colour}
-    detail = alt.Detail("line:N")
-    y = alt.Y("value:Q", title=chart["y"], scale=scale, axis=alt.Axis(tickCount=6))
-    band = base.mark_area(opacity=0.18).encode(
-        **place, detail=detail, y=alt.Y("low:Q", title=chart["y"], scale=scale), y2="high:Q"
-    )
-    # The bound's line is wide, so that MLE-GFN's, which often lies on it, leaves it visible.
-    width = alt.condition("datum.series == 'vlb'", alt.value(5), alt.value(1.8))
-    line = base.mark_line().encode(**place, detail=detail, y=y, strokeWidth=width)
-    near = alt.selection_point(
-        name="near", on="pointerover", fields=["line", "x"], empty=False, clear="pointerout"
-    )
-    points = base.mark_point(filled=True, opacity=1).encode(
-        **place, y=y, size=alt.condition(near, alt.value(110), alt.value(18 if small else 34), empty=False)
-    )
-    # What a pointer has to hit is larger than what is seen.
-    tooltip = [_tooltip(alt, field, title) for field, title in chart["tooltip"].items()]
-    targets = base.mark_point(filled=True, opacity=0, size=240).encode(**place, y=y, tooltip=tooltip)
-    layers = [band, line, points, targets.add_params(near)]
-    if small:
-        layers.insert(0, alt.Chart(alt.Data(values=[{"y": 0}])).mark_rule(size=1).encode(y="y:Q"))
-    drawn = (
-        alt.layer(*layers).add_params(*parameters).properties(width="container", height=280 if small else 340)
-    )
-    return {**drawn.to_dict(), "config": CONFIG}
-
-
-# Colours by name, as above; the rest is the page's own type.
-CONFIG = {
-    "background": "transparent",
-    "font": "--sans",
-    "view": {"stroke": None},
-    "rule": {"color": "--ink"},
-    "axis": {
-        "labelColor": "--ink",
-        "titleColor": "--ink",
-        "domainColor": "--rule",
-        "tickColor": "--rule",
-        "gridColor": "--grid",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-    },
-}
-
-
-def _tooltip(alt, field, title):
-    numbers = {"value": ".4f", "steps": ",", "evaluations": ",", "low": ".4f", "high": ".4f"}
-    if field in numbers:
-        return alt.Tooltip(f"{field}:Q", title=title, format=numbers[field])
-    return alt.Tooltip(f"{field}:N", title=title)
-
-
-def _rounded(row):
-    """Six digits are more than a screen shows, and half the bytes."""
-    return {key: float(f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}

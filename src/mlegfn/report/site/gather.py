@@ -1,24 +1,14 @@
 """Results of every scale → what the template shows: plain dictionaries, nothing of it looked up in the network."""
 
 import hashlib
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 from mlegfn import config, graph
-from mlegfn.artifacts import read_json
-from mlegfn.errors import UserError
 from mlegfn.pipeline import engine
 from mlegfn.report import claims
-from mlegfn.report.site import alts, charts, frames, markup, readings, records
+from mlegfn.report.site import alts, charts, files, frames, markup, readings, records, verdicts
 from mlegfn.report.site.figures import SECTIONS
-
-# {name of a verdict file: (the stage that makes it, the claims that it decides)}
-REPORTS = {
-    "verdict": ("verdict", "images"),
-    "discrete": ("discrete_report", "discrete"),
-    "divergences": ("divergences_report", "divergences"),
-}
 
 
 def gather():
@@ -34,8 +24,14 @@ class Site:
         graph.check(self.params)
         self.stages = engine.read().stages
         self.records, self.charts, self.shown, self._metrics, self._measured = {}, {}, {}, {}, {}
-        self.tests = {each.id: each.test for _, kind in REPORTS.values() for each in claims.load(report=kind)}
-        self.verdicts = [row for name in self.params.scales for row in self._verdicts(name)]
+        self.tests = {
+            each.id: each.test for _, kind in verdicts.REPORTS.values() for each in claims.load(report=kind)
+        }
+        self.verdicts = [
+            row
+            for name in self.params.scales
+            for row in verdicts.of_scale(name, self.stages, self._record, self._measured_at)
+        ]
 
     def everything(self):
         sections = [self._section(section) for section in SECTIONS]
@@ -51,48 +47,14 @@ class Site:
             "charts": self.charts,
         }
 
-    def _verdicts(self, scale):
-        found = []
-        for name, (stage, _) in REPORTS.items():
-            path = Path("results", scale, "report", f"{name}.json")
-            if f"{stage}@{scale}" not in self.stages or not path.is_file():
-                continue
-            record = self._record(f"{stage}@{scale}")
-            measured = self._measured_at(scale)
-            try:
-                rows = read_json(path)["claims"]
-                same = readings.same_as([row["claim"] for row in rows])
-                found += [
-                    {
-                        **row,
-                        "scale": scale,
-                        "stage": f"{stage}@{scale}",
-                        "same_as": before,
-                        "origin": readings.origin(row, readings.PAPERS[name]),
-                        "paper_id": readings.PAPERS[name],
-                        "number": None
-                        if row["estimate"] is None
-                        else readings.number(row["estimate"], row["unit"]),
-                        "interval_text": readings.interval(row),
-                        "unit_text": readings.unit_of(row),
-                        "reading": markup.code(readings.reading(row)),
-                        "commit": record and record["commit"],
-                        "device": readings.listed(measured["devices"]) if measured else "not recorded",
-                    }
-                    for row, before in zip(rows, same)
-                ]
-            except (KeyError, TypeError, AttributeError):
-                raise UserError(
-                    f"{path}: not a verdict file; delete it and run `dvc repro {stage}@{scale}`"
-                ) from None
-        return found
-
     def _section(self, section):
         stages = {figure.stage for figure in section.figures} | {page.stage for page in section.tables}
         scales = [
             name for name in self.params.scales if any(f"{stage}@{name}" in self.stages for stage in stages)
         ]
-        there = [name for name in scales if any(_picture(name, figure.name) for figure in section.figures)]
+        there = [
+            name for name in scales if any(files.picture(name, figure.name) for figure in section.figures)
+        ]
         return {
             "id": section.id,
             "title": markup.code(section.title),
@@ -126,25 +88,30 @@ class Site:
             "title": figure.title,
             "paper": markup.code(figure.paper),
             "claims": list(claimed.values()),
-            "scales": [self._at(figure, scale) for scale in scales if _picture(scale, figure.name)],
+            "scales": [self._at(figure, scale) for scale in scales if files.picture(scale, figure.name)],
         }
 
     def _at(self, figure, scale):
         """A figure at one scale."""
         settings, stage = self.params.scales[scale], f"{figure.stage}@{scale}"
-        kind, content = _picture(scale, figure.name)
+        kind, content = files.picture(scale, figure.name)
         digest = hashlib.sha256(content).hexdigest()
         same = self.shown.setdefault(digest, scale)
         caption = Path("results", scale, "figures", f"{figure.name}.md")
-        prose, tables = markup.split(caption.read_text(encoding="utf-8")) if caption.is_file() else ([], [])
         self._record(stage)
+        with files.written_by(stage, caption):
+            prose, tables = (
+                markup.split(caption.read_text(encoding="utf-8")) if caption.is_file() else ([], [])
+            )
+        with files.written_by(stage, Path("results", scale)):
+            alt = alts.of(figure, scale, settings, lambda: self._image_metrics(scale))
         return {
             "scale": scale,
             "stage": stage,
             "id": f"{figure.name}-{scale}",
             "same": same if same != scale else None,
             "image": frames.uri(content, kind),
-            "alt": alts.of(figure, scale, settings, self._image_metrics(scale)),
+            "alt": alt,
             "caption": prose,
             "tables": tables,
             "charts": [
@@ -166,7 +133,7 @@ class Site:
             drawn = charts.curves(divergence_metrics.Metrics(scale, settings))
         else:
             metrics = self._image_metrics(scale)
-            drawn = charts.nll(metrics) if name == "nll" else charts.terms(metrics, _terms(metrics))
+            drawn = charts.nll(metrics) if name == "nll" else charts.terms(metrics, files.terms(metrics))
         key = f"{name}-{scale}"
         self.charts[key] = drawn.pop("spec")
         return {**drawn, "id": key}
@@ -196,7 +163,8 @@ class Site:
             if not path.is_file():
                 continue
             self._record(f"{page.stage}@{scale}")
-            prose, tables = markup.split(path.read_text(encoding="utf-8").split("\n![")[0])
+            with files.written_by(f"{page.stage}@{scale}", path):
+                prose, tables = markup.split(path.read_text(encoding="utf-8").split("\n![")[0])
             found.append(
                 {
                     "scale": scale,
@@ -215,7 +183,7 @@ class Site:
             section.short
             for section in SECTIONS
             if any(
-                _picture(name, figure.name) and f"{figure.stage}@{name}" in self.stages
+                files.picture(name, figure.name) and f"{figure.stage}@{name}" in self.stages
                 for figure in section.figures
             )
         ]
@@ -255,41 +223,9 @@ def _scale_of(stage, scales):
     return max((name for name in scales if key == name or key.startswith(f"{name}-")), key=len, default=None)
 
 
-def _picture(scale, name):
-    """(kind, bytes) of a figure, the smaller of SVG and PNG; None where there is none."""
-    found = [
-        (kind, path.read_bytes())
-        for kind in ("svg", "png")
-        if (path := Path("results", scale, "figures", f"{name}.{kind}")).is_file()
-    ]
-    return min(found, key=lambda each: len(each[1]), default=None)
-
-
-def _terms(metrics):
-    """What charts.terms takes, from the files that Metrics has checked."""
-    folder, last = Path("results", metrics.name, "metrics", "nll"), metrics.steps[-1]
-
-    def of(name, step):
-        points = read_json(folder / f"{name}.json")["points"]
-        return next(point["terms"] for point in points if point["finetune_step"] == step)
-
-    found = {}
-    for checkpoint in metrics.checkpoints:
-        found[checkpoint, None, None] = of(f"baseline-{checkpoint}", 0)
-        for arm in metrics.arms:
-            for seed in metrics.seeds:
-                found[checkpoint, arm, seed] = of(f"{checkpoint}-{arm}-{seed}", last)
-    return found
-
-
 def _images(settings):
     """What a scale trains on, in a few words."""
     if not settings.has_images:
         return "no images"
     source = settings.data.source if settings.data.path is None else Path(settings.data.path).name
     return f"{source}, T = {settings.diffusion.timesteps}"
-
-
-def as_json(value):
-    """JSON that may stand in a script element: no `<` in it ends it."""
-    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")

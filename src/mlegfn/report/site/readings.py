@@ -35,16 +35,16 @@ def seeds(row):
 
 
 def reading(row):
-    """One sentence of what a verdict found, without the verdict itself."""
+    """(one sentence of what a verdict found, without the verdict itself; what has to be known about it)."""
     if row["estimate"] is None:
-        return sentence(row["detail"])
+        return sentence(row["detail"]), ""
     worst = "the worst is " if len(row["parts"]) > 1 else ""
     counted, _, notes = row["detail"].partition("; ")
     found = (
         f"{counted}; {worst}{number(row['estimate'], row['unit'])} {interval(row)} {unit_of(row)} "
         f"({row['where']}), {seeds(row)}"
     )
-    return sentence(f"{found}. {sentence(notes)}" if notes else found)
+    return sentence(found), sentence(notes)
 
 
 def same_as(claims):
