@@ -15,6 +15,7 @@ import argparse
 import importlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -103,9 +104,9 @@ def one(trial, context, kind, index, chosen, head):
     except Exception:
         record |= {"ok": False, "campaign": traceback.format_exc()}
     record["trial_s"] = round(time.monotonic() - begin, 1)
-    for folder in context.folder.glob(f"{kind}-{index}*"):
-        if record["ok"] or not chosen.keep:
-            Checkout(folder, context.venv).remove()
+    if record["ok"] or not chosen.keep:
+        for left in (context.folder / f"{kind}-{index}", *context.folder.glob(f"{kind}-{index}-*")):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     print(f"{kind} {index}: {'ok' if record['ok'] else 'FAILED'}, {record['trial_s']:.0f} s", flush=True)
     return record
 

@@ -123,6 +123,29 @@ def test_make_passes_sigterm_on_and_waits(tmp_path):
     assert make.wait(60) != 0 and (tmp_path / "heard").exists()
 
 
+def test_halves_of_a_killed_run_are_swept_and_nothing_else(tmp_path, monkeypatch):
+    """A process that is killed while it writes leaves its temporary name; git would list it for ever."""
+    from types import SimpleNamespace
+
+    from filelock import FileLock
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".snakemake").mkdir()
+    folder = tmp_path / "results/smoke/metrics"
+    folder.mkdir(parents=True)
+    kept = {"a.json", ".a.json.swp", ".notes.markdown", ".b.json.abcdefgh"}
+    for name in (*kept, ".a.json.x1_y2z3a"):
+        (folder / name).touch()
+    (folder / ".model.0123abcd").mkdir()
+    outs = ["results/smoke/metrics/a.json", "results/smoke/metrics/model", "results/smoke/none/c"]
+    pipeline = SimpleNamespace(stages={"a@smoke": SimpleNamespace(outs=outs)})
+    with FileLock(".snakemake/smoke.lock"):  # another Snakemake may be writing just that
+        reproduce.sweep("smoke", pipeline)
+    assert len(os.listdir(folder)) == 6
+    reproduce.sweep("smoke", pipeline)
+    assert set(os.listdir(folder)) == kept
+
+
 def test_a_log_that_cannot_grow_stops_no_run(tmp_path, small_files):
     """Neither in a write nor when it is closed."""
     with reproduce.kept_in(tmp_path / "snakemake.log") as keep:

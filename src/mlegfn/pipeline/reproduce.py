@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 
 from mlegfn import config, graph
+from mlegfn.artifacts import left_behind
 from mlegfn.cli import explain as machine_error
 from mlegfn.errors import TRY_AGAIN, UserError
 from mlegfn.pipeline import slots
 from mlegfn.pipeline.interruption import asked_to_stop
 from mlegfn.pipeline.progress import Progress
 from mlegfn.pipeline.ranks import wanted as rank_count
+from mlegfn.pipeline.snakemake_dvc import snakemake_lock
 from mlegfn.pipeline.stage import log_path
 
 LOCK = ".mlegfn.lock"
@@ -35,6 +37,7 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
         from mlegfn.pipeline import engine, lockfile
 
         pipeline = engine.ask_dvc(scale_name)
+        sweep(scale_name, pipeline)
         if pipeline.stale:
             with warm_server(surroundings(allow_cpu, ranks)) as environment:
                 code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
@@ -63,6 +66,28 @@ def only_one():
         yield
     finally:
         lock.release()
+
+
+def sweep(scale_name, pipeline):
+    """Delete what a run that was killed while it wrote an artifact has left beside it: git would list it.
+
+    Not while another Snakemake runs this scale; dvc.lock's only while DVC lets nobody else write it.
+    """
+    from filelock import FileLock, Timeout
+
+    outs = [out for stage in pipeline.stages.values() for out in stage.outs]
+    outs += [f"results/{scale_name}/provenance/{name}.json" for name in pipeline.stages]
+    halves = [half for out in outs for half in left_behind(out)]
+    if halves:
+        with contextlib.suppress(Timeout), FileLock(snakemake_lock(scale_name), timeout=0):
+            for half in halves:
+                shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
+    if left_behind("dvc.lock"):
+        from dvc.repo import Repo
+
+        with Repo(".", _wait_for_lock=True) as repo, repo.lock:
+            for half in left_behind("dvc.lock"):
+                half.unlink(missing_ok=True)
 
 
 def visible_gpus(scale, allow_cpu, ranks=1):
