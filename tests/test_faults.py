@@ -13,7 +13,8 @@ from conftest import REPOSITORY
 
 from mlegfn import artifacts
 from mlegfn.cli import explain
-from mlegfn.pipeline import reproduce
+from mlegfn.pipeline import failures, reproduce
+from mlegfn.pipeline.sweep import sweep
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
@@ -94,12 +95,12 @@ def test_a_full_cache_is_the_users_to_mend(tmp_path, monkeypatch, capsys):
         "Traceback (most recent call last):",
         "ERROR: unexpected error - [Errno 28] No space left: '/cache/ab'",
     ]
-    assert reproduce.explain("smoke", ["fetch@smoke"], log, said) == 2
+    assert failures.explain("smoke", ["fetch@smoke"], log, said) == 2
     shown = capsys.readouterr().err
     assert "mlegfn: /cache/ab: no space left" in shown and "Traceback" not in shown
-    assert reproduce.explain("smoke", ["fetch@smoke"], log, ["ERROR: something else"]) == 1
+    assert failures.explain("smoke", ["fetch@smoke"], log, ["ERROR: something else"]) == 1
     assert (
-        reproduce.explain("smoke", [], log, ["Traceback", "OSError: [Errno 28] No space left on device"]) == 2
+        failures.explain("smoke", [], log, ["Traceback", "OSError: [Errno 28] No space left on device"]) == 2
     )
 
 
@@ -140,9 +141,9 @@ def test_halves_of_a_killed_run_are_swept_and_nothing_else(tmp_path, monkeypatch
     outs = ["results/smoke/metrics/a.json", "results/smoke/metrics/model", "results/smoke/none/c"]
     pipeline = SimpleNamespace(stages={"a@smoke": SimpleNamespace(outs=outs)})
     with FileLock(".snakemake/smoke.lock"):  # another Snakemake may be writing just that
-        reproduce.sweep("smoke", pipeline)
+        sweep("smoke", pipeline)
     assert len(os.listdir(folder)) == 6
-    reproduce.sweep("smoke", pipeline)
+    sweep("smoke", pipeline)
     assert set(os.listdir(folder)) == kept
 
 
