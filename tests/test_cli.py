@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 from mlegfn import cli
 from mlegfn.errors import UserError
-from mlegfn.pipeline import failures, progress, reproduce, stage
+from mlegfn.pipeline import failures, progress, stage
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from conftest import REPOSITORY, copy_repository
 
 from mlegfn import cli
 from mlegfn.errors import UserError
-from mlegfn.pipeline import engine, failures, interruption, ranks, reproduce, retry, slots, snakemake_dvc
+from mlegfn.pipeline import engine, failures, interruption, ranks, retry, slots, snakemake_dvc
 from mlegfn.pipeline.progress import Progress
 
 pytestmark = pytest.mark.xdist_group("cluster")
