@@ -14,7 +14,9 @@ Mounts need root; without it the trials that mount are left out, and the report 
 import argparse
 import importlib
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -78,7 +80,7 @@ def main():
     undisturbed(context)
     known = {(each["kind"], each["index"]) for each in done}
     for kind, (option, _, module, function) in KINDS.items():
-        if chosen.only and kind not in chosen.only:
+        if (chosen.only and kind not in chosen.only) or (module == "disks" and os.geteuid() != 0):
             continue
         trial = getattr(importlib.import_module(f"faults.{module}"), function)
         index = counted = 0
@@ -91,6 +93,9 @@ def main():
                 with open(trials, "a") as file:
                     file.write(json.dumps(record, sort_keys=True) + "\n")
             index, counted = index + 1, counted + record["counts"]
+    if server := getattr(context, "server", None):
+        server.terminate()
+        server.wait()
     return report.write(done, context.reference, chosen, machine)
 
 
@@ -103,9 +108,9 @@ def one(trial, context, kind, index, chosen, head):
     except Exception:
         record |= {"ok": False, "campaign": traceback.format_exc()}
     record["trial_s"] = round(time.monotonic() - begin, 1)
-    for folder in context.folder.glob(f"{kind}-{index}*"):
-        if record["ok"] or not chosen.keep:
-            Checkout(folder, context.venv).remove()
+    if record["ok"] or not chosen.keep:
+        for left in (context.folder / f"{kind}-{index}", *context.folder.glob(f"{kind}-{index}-*")):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     print(f"{kind} {index}: {'ok' if record['ok'] else 'FAILED'}, {record['trial_s']:.0f} s", flush=True)
     return record
 

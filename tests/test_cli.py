@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 from mlegfn import cli
 from mlegfn.errors import UserError
-from mlegfn.pipeline import progress, reproduce, stage
+from mlegfn.pipeline import failures, progress, stage
 
 
 @pytest.fixture
@@ -160,11 +160,11 @@ def test_progress_counts_and_estimates(capsys, monkeypatch):
 
 def test_last_attempt_in_a_log(tmp_path):
     path = tmp_path / "x.log"
-    assert reproduce.last_attempt(path) == (None, [])
+    assert failures.last_attempt(path) == (None, [])
     path.write_text(
         "\n=== 2026-01-01 x\nold\n=== exit 0 after 1 s\n\n=== 2026-01-02 x\n 50%\r100%\nbad\n=== exit 2 after 1 s\n"
     )
-    assert reproduce.last_attempt(path) == (2, ["100%", "bad"])
+    assert failures.last_attempt(path) == (2, ["100%", "bad"])
 
 
 def test_settings_that_change_while_a_stage_runs_are_not_recorded(repository, toy_stage, capsys):

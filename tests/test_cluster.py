@@ -16,7 +16,7 @@ from conftest import REPOSITORY, copy_repository
 
 from mlegfn import cli
 from mlegfn.errors import UserError
-from mlegfn.pipeline import engine, interruption, ranks, reproduce, retry, slots, snakemake_dvc
+from mlegfn.pipeline import engine, failures, interruption, ranks, retry, slots, snakemake_dvc
 from mlegfn.pipeline.progress import Progress
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -527,7 +527,7 @@ def test_reproduce_says_when_running_again_helps(tmp_path, monkeypatch):
     (tmp_path / "results/s/logs").mkdir(parents=True)
     (tmp_path / "results/s/logs/a@s.log").write_text("\n=== 2026-01-01 x\n=== exit 75 after 1 s\n")
     (tmp_path / "log").touch()
-    assert reproduce.explain("s", ["a@s"], tmp_path / "log") == 75
+    assert failures.explain("s", ["a@s"], tmp_path / "log", []) == 75
 
 
 # SLURM

@@ -13,7 +13,8 @@ from conftest import REPOSITORY
 
 from mlegfn import artifacts
 from mlegfn.cli import explain
-from mlegfn.pipeline import reproduce
+from mlegfn.pipeline import failures, reproduce
+from mlegfn.pipeline.sweep import sweep
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
@@ -94,12 +95,12 @@ def test_a_full_cache_is_the_users_to_mend(tmp_path, monkeypatch, capsys):
         "Traceback (most recent call last):",
         "ERROR: unexpected error - [Errno 28] No space left: '/cache/ab'",
     ]
-    assert reproduce.explain("smoke", ["fetch@smoke"], log, said) == 2
+    assert failures.explain("smoke", ["fetch@smoke"], log, said) == 2
     shown = capsys.readouterr().err
     assert "mlegfn: /cache/ab: no space left" in shown and "Traceback" not in shown
-    assert reproduce.explain("smoke", ["fetch@smoke"], log, ["ERROR: something else"]) == 1
+    assert failures.explain("smoke", ["fetch@smoke"], log, ["ERROR: something else"]) == 1
     assert (
-        reproduce.explain("smoke", [], log, ["Traceback", "OSError: [Errno 28] No space left on device"]) == 2
+        failures.explain("smoke", [], log, ["Traceback", "OSError: [Errno 28] No space left on device"]) == 2
     )
 
 
@@ -121,6 +122,29 @@ def test_make_passes_sigterm_on_and_waits(tmp_path):
         time.sleep(0.01)
     make.terminate()
     assert make.wait(60) != 0 and (tmp_path / "heard").exists()
+
+
+def test_halves_of_a_killed_run_are_swept_and_nothing_else(tmp_path, monkeypatch):
+    """A process that is killed while it writes leaves its temporary name; git would list it for ever."""
+    from types import SimpleNamespace
+
+    from filelock import FileLock
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".snakemake").mkdir()
+    folder = tmp_path / "results/smoke/metrics"
+    folder.mkdir(parents=True)
+    kept = {"a.json", ".a.json.swp", ".notes.markdown", ".b.json.abcdefgh"}
+    for name in (*kept, ".a.json.x1_y2z3a"):
+        (folder / name).touch()
+    (folder / ".model.0123abcd").mkdir()
+    outs = ["results/smoke/metrics/a.json", "results/smoke/metrics/model", "results/smoke/none/c"]
+    pipeline = SimpleNamespace(stages={"a@smoke": SimpleNamespace(outs=outs)})
+    with FileLock(".snakemake/smoke.lock"):  # another Snakemake may be writing just that
+        sweep("smoke", pipeline)
+    assert len(os.listdir(folder)) == 6
+    sweep("smoke", pipeline)
+    assert set(os.listdir(folder)) == kept
 
 
 def test_a_log_that_cannot_grow_stops_no_run(tmp_path, small_files):

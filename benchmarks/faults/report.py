@@ -54,6 +54,7 @@ def write(done, reference, chosen, machine):
         "machine": machine,
         "seed": chosen.seed,
         "chain": chosen.chain,
+        "part": chosen.part,
         "undisturbed_s": round(reference["seconds"], 1),
         "files_compared": len(reference["manifest"]),
         "trials": done,
@@ -190,10 +191,20 @@ def render():
     machine, trials = result["machine"], result["trials"]
     rows = [line for kind in KINDS if (line := row(kind, trials))]
     failed = [each for each in trials if not each["ok"]]
+    began = (
+        ""
+        if not result["part"]
+        else (
+            f" Trials of single faults began with all but {result['part']} random stages finished (`--part`)."
+        )
+    )
+    absent = [kind for kind in KINDS if kind not in {each["kind"] for each in trials}]
     lines = [
         HEAD,
         f"Commit {machine['commit'][:12]}, {machine['cores']} cores ({machine['cpu']}), seed {result['seed']}. The "
-        f"undisturbed run took {result['undisturbed_s']:g} s; {result['files_compared']} paths are compared.\n",
+        f"undisturbed run took {result['undisturbed_s']:g} s; {result['files_compared']} paths are compared.{began}"
+        + (f" Not tried: {', '.join(absent)} (mounts need root)." if absent else "")
+        + "\n",
         "| what was done | faults | what must hold | held |\n|---|---|---|---|",
         *rows,
         "",

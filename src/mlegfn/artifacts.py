@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,6 +32,15 @@ def name_it(error, path):
     if getattr(error, "filename", None) is None:
         with contextlib.suppress(AttributeError):
             error.filename = str(path)
+
+
+def left_behind(path):
+    """The temporary files or folders of ``path`` that a process which was killed while writing it has left."""
+    path = Path(path)
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")  # as mkstemp names them
+    if not path.parent.is_dir():
+        return []
+    return [path.parent / name for name in sorted(os.listdir(path.parent)) if pattern.fullmatch(name)]
 
 
 def write_bytes(path, content):

@@ -405,6 +405,12 @@ def _clean(options):
     return clean(options.scale)
 
 
+def _report(options):
+    from mlegfn.report.site.build import build
+
+    return build(options.out)
+
+
 def _bundle(options):
     from mlegfn.pipeline.bundle import bundle
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlegfn.errors import TRY_AGAIN, UserError
 from mlegfn.pipeline import engine
-from mlegfn.pipeline.reproduce import last_attempt
+from mlegfn.pipeline.failures import last_attempt
 from mlegfn.pipeline.snakemake_dvc import ASKED
 from mlegfn.pipeline.stage import log_path
 

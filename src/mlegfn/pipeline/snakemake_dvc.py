@@ -39,11 +39,16 @@ def adapt(scale):
     PersistenceBase.locked = property(lambda self: not _alone(scale) and claimed.fget(self))
 
 
+def snakemake_lock(scale):
+    """The file that a Snakemake which runs ``scale`` in this checkout holds locked."""
+    return f".snakemake/{scale}.lock"
+
+
 def _alone(scale):
     """Whether no other Snakemake runs this scale in this checkout; holds the lock until the process ends."""
     from filelock import FileLock, Timeout
 
-    lock = _LOCKS.setdefault(scale, FileLock(f".snakemake/{scale}.lock"))
+    lock = _LOCKS.setdefault(scale, FileLock(snakemake_lock(scale)))
     try:
         lock.acquire(timeout=0)
     except Timeout:
