@@ -54,6 +54,8 @@ def ask_dvc(scale=None, freshness=True):
     except DvcException as error:  # dvc.yaml or dvc.lock are not what DVC writes and reads
         said = " ".join(str(error).replace("'./", "'").split())[:300]
         raise UserError(f"DVC: {said}; `git diff` shows what changed, `git restore` puts it back") from None
+    except RecursionError:
+        raise UserError("DVC: dvc.yaml or dvc.lock is nested too deeply; `git restore` puts it back") from None
 
 
 def _by_dvc(scale, freshness):
