@@ -20,8 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
-from fuzz_campaign import Campaign
-from machine import finish, provenance
+from fuzz_campaign import Campaign  # noqa: E402
+from machine import finish, provenance  # noqa: E402
 
 # Parts of all cases; the files that are odd as a whole come on top.
 SHARES = {

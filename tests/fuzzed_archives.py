@@ -3,6 +3,7 @@
 import io
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 
@@ -85,7 +86,8 @@ def packed(kind, entries):
     stream = io.BytesIO()
     if kind.endswith("zip"):
         how = zipfile.ZIP_DEFLATED if kind == "deflated.zip" else zipfile.ZIP_STORED
-        with zipfile.ZipFile(stream, "w", how) as file:
+        with zipfile.ZipFile(stream, "w", how) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a name stands twice is meant
             for name, content, _ in entries:
                 entry = zipfile.ZipInfo(name)
                 entry.compress_type = how
