@@ -40,16 +40,24 @@ def of_hint(hint):
     return st.sampled_from(fuzzing.JUNK)
 
 
+def _at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
 def broken(model, raw):
     """``raw`` with one to four places changed: mostly by values of their own kind, some by junk, some taken out."""
     paths = list(fuzzing.places(raw))
+    # Blocks are few, but taking one out is a case too; mostly it is single settings that are changed.
+    leaves = [path for path in paths if not isinstance(_at(raw, path), dict)]
 
     @st.composite
     def draw_settings(draw):
         value = raw
-        for _ in range(draw(st.integers(1, 4))):
-            path = draw(st.sampled_from(paths))
-            kind = draw(st.sampled_from(["typed", "typed", "typed", "junk", "gone", "renamed"]))
+        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 4]))):
+            kind = draw(st.sampled_from([*["typed"] * 6, "junk", "gone", "renamed"]))
+            path = draw(st.sampled_from(leaves if kind == "typed" else paths))
             try:
                 if kind in ("gone", "renamed"):
                     block = value

@@ -67,6 +67,18 @@ def _value(rng, content):
     return content[:at] + rng.choice(NASTY).encode() + content[end:]
 
 
+def _number(rng, content):
+    """Another number in a number's place: often sound, or absurd but sound."""
+    numbers = list(re.finditer(rb"(?<=[ \[])[0-9.]+(?=[,\]}\n])", content))
+    if not numbers:
+        return content
+    found = rng.choice(numbers)
+    new = rng.choice(
+        ("1", "2", "3", "7", "64", "0.5", "1e-9", "1e9", "1000000000", "1000000", found[0].decode() + "0")
+    )
+    return content[: found.start()] + new.encode() + content[found.end() :]
+
+
 def _lines(rng, content):
     """A line goes, comes twice, moves, or is indented otherwise."""
     lines = content.split(b"\n")
@@ -110,6 +122,7 @@ EDITS = (
     _swap,
     _encoded,
 )
+EDITS += (_number,) * 5
 
 JUNK = (
     *(None, True, False, 0, 1, 2, -1, 0.5, -0.0, math.nan, math.inf, -math.inf, 1e300, 10**30, 10**400, 2**63),
