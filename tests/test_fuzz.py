@@ -190,7 +190,7 @@ def test_thousands_of_mistakes_are_counted(here):
 )
 def test_a_graph_of_nothing(here, text):
     (here / "graph.json").write_text(text)
-    with pytest.raises(UserError, match="graph.json: "):
+    with pytest.raises(UserError, match=r"graph\.json: "):
         engine.load_graph()
 
 
