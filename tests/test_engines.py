@@ -35,9 +35,10 @@ def runs(checkout):
     return {log.stem: len(RUN.findall(log.read_text())) for log in logs}
 
 
-def dvc_status(checkout, *targets):
-    """The stages of the scale that `dvc status` calls changed."""
-    shown = json.loads(checkout.run("dvc", "status", "--json", *targets).stdout)
+def dvc_status(checkout, *dvc):
+    """The stages of the scale that `dvc status` calls changed. By `mlegfn dvc`, which is DVC started by the warm
+    server and takes half as long, unless told ``"dvc"``."""
+    shown = json.loads(checkout.run(*(dvc or ("mlegfn", "dvc")), "status", "--json").stdout)
     return {name for name in shown if "@" in name}
 
 
@@ -72,23 +73,19 @@ def test_dvc_and_snakemake_agree_byte_for_byte(pristine, snakemade, tmp_path):
     assert by_dvc.pop("graph")
     assert list(by_us) == sorted(by_us), "reproduce sorts dvc.lock"
     assert by_us == by_dvc, "dvc.lock by entries is dvc.lock"
-    assert dvc_status(snakemade) == set()
+    assert dvc_status(snakemade, "dvc") == set()
 
 
-def test_nothing_to_do(smoke):
+def test_nothing_to_do_whatever_the_times_of_files(smoke):
     before = runs(smoke)
     shown = smoke.run("mlegfn", "reproduce", "--scale", "smoke").stdout
     assert "nothing to do" in shown and "figures/figure1." in shown
-    assert "Nothing to be done" in smoke.run("snakemake", "-n", "--config", "scale=smoke").stdout
-    assert runs(smoke) == before
-
-
-def test_touching_files_runs_nothing(smoke):
     for path in smoke.root.rglob("*"):
         if path.is_file() and not {".git", ".dvc", ".snakemake"} & set(path.parts):
             path.touch()
     assert dvc_status(smoke) == set()
     assert "Nothing to be done" in smoke.run("snakemake", "-n", "--config", "scale=smoke").stdout
+    assert runs(smoke) == before
 
 
 def test_one_setting_runs_exactly_what_depends_on_it(smoke):
@@ -96,7 +93,7 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     before = runs(smoke)
     smoke.edit("params.yaml", "        weight_warmup: 0", "        weight_warmup: 2")  # finetune's, planar's
     changed = stages_of(r"finetune@smoke-\d+-tbc-\d", r"planar@.*")
-    assert dvc_status(smoke) == changed
+    assert dvc_status(smoke, "dvc") == changed
     smoke.run("mlegfn", "reproduce", "--scale", "smoke")
     after = runs(smoke)
     ran = {name for name in after if after[name] > before[name]}
@@ -253,7 +250,7 @@ def test_plan_is_a_script_in_order(every_scale, monkeypatch, scale):
     script = every_scale.run("mlegfn", "plan", "--scale", scale).stdout
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
     commands = [line for line in script.splitlines() if line.startswith("mlegfn stage")]
-    pipeline = engine.ask_dvc(scale, freshness=False)
+    pipeline = engine.read(scale)  # which is DVC's, as the test before this one says
     place = {stage.name: commands.index(stage.cmd) for stage in pipeline.stages.values()}
     assert sorted(place.values()) == list(range(len(commands)))
     for name, before in pipeline.upstream.items():
