@@ -45,7 +45,8 @@ def inputs(name, scale_name):
     is not recorded yet, or not there at all, passes: the stage or DVC will say what is missing.
     """
     pipeline = engine.read(scale_name)
-    made = {path: pipeline.producers[path] for path in pipeline.inputs[name] if path in pipeline.producers}
+    read = [path for dep in pipeline.stages[name].deps for path in pipeline.expand(dep)]
+    made = {path: pipeline.producers[path] for path in read if path in pipeline.producers}
     if not made:
         return
     entries = lockfile.read()
