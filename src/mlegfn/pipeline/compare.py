@@ -1,8 +1,8 @@
 """`mlegfn compare`: metrics, verdicts and figures of a scale at two revisions, side by side.
 
 `dvc metrics diff` does not do it: to it a list is one value, and our NLLs stand in lists of runs and of points, so
-that it prints two lists of hundreds of numbers; it knows no tables, no verdicts and no figures; and it took 36 s
-for the scale `digits`, where it parses dvc.yaml and dvc.lock of both revisions.
+that it prints two lists of hundreds of numbers; it knows no tables, no verdicts and no figures; and it parses
+dvc.yaml and dvc.lock of both revisions first, which takes it 11 s of CPU time.
 """
 
 import json
