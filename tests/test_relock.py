@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlegfn.errors import UserError
-from mlegfn.pipeline import engine, hashes, lockfile, program, relock
+from mlegfn.pipeline import engine, hashes, introspection, lockfile, program, relock
 
 BEFORE = '''"""A module."""
 
@@ -154,41 +154,43 @@ def test_postponed_annotations_of_functions_alone_are_the_same_program():
 @pytest.mark.parametrize(
     "reader, read",
     [
-        ("help = cls.__doc__", program.DOCSTRINGS),
-        ("import inspect; inspect.getdoc(f)", program.DOCSTRINGS),
-        ('getattr(f, "__doc__")', program.DOCSTRINGS),
-        ("f.__annotations__", program.ANNOTATIONS),
-        ("from typing import get_type_hints", program.ANNOTATIONS),
-        ("inspect.signature(f)", program.ANNOTATIONS),
-        ("@functools.singledispatch\ndef g(x): ...", program.ANNOTATIONS),
-        ("from pydantic import validate_call", program.ANNOTATIONS),
-        ("@torch.jit.script\ndef g(x): ...", program.ANNOTATIONS),
-        ("inspect.getsource(f)", program.LINES),
-        ("f.__code__.co_firstlineno", program.LINES),
-        ("globals()", program.NAMES),
-        ("import sys; vars(sys.modules[name])", program.NAMES),
-        ("import a; dir(a.b)", program.NAMES),
-        ("from a import b; b.__dict__", program.NAMES),
+        ("help = cls.__doc__", introspection.DOCSTRINGS),
+        ("import inspect; inspect.getdoc(f)", introspection.DOCSTRINGS),
+        ('getattr(f, "__doc__")', introspection.DOCSTRINGS),
+        ("f.__annotations__", introspection.ANNOTATIONS),
+        ("from typing import get_type_hints", introspection.ANNOTATIONS),
+        ("inspect.signature(f)", introspection.ANNOTATIONS),
+        ("@functools.singledispatch\ndef g(x): ...", introspection.ANNOTATIONS),
+        ("from pydantic import validate_call", introspection.ANNOTATIONS),
+        ("@torch.jit.script\ndef g(x): ...", introspection.ANNOTATIONS),
+        ("inspect.getsource(f)", introspection.LINES),
+        ("f.__code__.co_firstlineno", introspection.LINES),
+        ("globals()", introspection.NAMES),
+        ("import sys; vars(sys.modules[name])", introspection.NAMES),
+        ("import a; dir(a.b)", introspection.NAMES),
+        ("from a import b; b.__dict__", introspection.NAMES),
     ],
 )
 def test_what_a_program_asks_about_itself_is_part_of_it(reader, read):
-    assert program.reads(reader.encode()) == {read}
+    assert introspection.reads(reader.encode()) == {read}
     before = BEFORE.encode()
     what = {
-        program.DOCSTRINGS: "a class's docstring",
-        program.ANNOTATIONS: "a parameter's annotation",
-        program.LINES: "a comment",
-        program.NAMES: "typing imports",
+        introspection.DOCSTRINGS: "a class's docstring",
+        introspection.ANNOTATIONS: "a parameter's annotation",
+        introspection.LINES: "a comment",
+        introspection.NAMES: "typing imports",
     }
     for each, name in what.items():
         found = program.difference(before, edited(SAME[name]), frozenset({read}))
-        assert bool(found) == (each == read or read == program.LINES), name
+        assert bool(found) == (each == read or read == introspection.LINES), name
         assert not found or read in found or "text differs" in found
 
 
 def test_objects_attributes_are_not_a_modules_names():
     assert (
-        program.reads(b"def f(self, counts):\n    return vars(self.counts), vars(counts), 'not __doc__'\n")
+        introspection.reads(
+            b"def f(self, counts):\n    return vars(self.counts), vars(counts), 'not __doc__'\n"
+        )
         == set()
     )
 

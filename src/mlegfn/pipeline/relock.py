@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
-from mlegfn.pipeline import hashes, lockfile, program
+from mlegfn.pipeline import hashes, introspection, lockfile, program
 
 SOURCE = "src/"
 # Modules that every stage runs through; what they ask about programs, they may ask of any.
@@ -166,7 +166,7 @@ class Versions:
                 self._reads[path] = set()
                 for content in {content for name, content in both if (name or path).endswith(".py")}:
                     try:
-                        self._reads[path] |= program.reads(content)
+                        self._reads[path] |= introspection.reads(content)
                     except (SyntaxError, ValueError):
                         continue  # ``compare`` says so, if it is what was edited
             found |= self._reads[path]
