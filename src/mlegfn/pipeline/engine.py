@@ -62,7 +62,9 @@ def ask_dvc(scale=None, freshness=True, wait=True):
         said = " ".join(str(error).replace("'./", "'").split())[:300]
         raise UserError(f"DVC: {said}; `git diff` shows what changed, `git restore` puts it back") from None
     except RecursionError:
-        raise UserError("DVC: dvc.yaml or dvc.lock is nested too deeply; `git restore` puts it back") from None
+        raise UserError(
+            "DVC: dvc.yaml or dvc.lock is nested too deeply; `git restore` puts it back"
+        ) from None
 
 
 def _by_dvc(scale, freshness, wait):
