@@ -16,6 +16,8 @@ from mlegfn.config import load
 from mlegfn.errors import UserError
 
 GRAPH = "graph.json"
+# A dependency in the place of one that a scale does not have: a file that never changes.
+NOTHING = "src/mlegfn/__init__.py"
 
 # Every stage of dvc.yaml. One that a scale has once: the blocks of params.yaml without which it has not. The others,
 # None, are looped over below.
@@ -106,7 +108,7 @@ def _add_families(graph, name, settings):
             "family": family,
             "settings": own,
             # A stage has as many dependencies as the others of its kind, so files that change nothing stand in.
-            "shared": shared or "src/mlegfn/artifacts.py",
+            "shared": shared or NOTHING,
             "extended": extended or "src/mlegfn/errors.py",
         }
 
@@ -121,7 +123,7 @@ def _add_images(graph, name, scale):
     device = {kind: {**common, "runtime": minutes} for kind, minutes in RUNTIME[scale.accelerator].items()}
 
     # DVC hashes the user's archive too; other sources need no file beside the code.
-    graph["fetch"][name] = {"scale": name, "input": scale.data.path or "src/mlegfn/artifacts.py"}
+    graph["fetch"][name] = {"scale": name, "input": scale.data.path or NOTHING}
 
     resume = f"data/{name}/dataset.json"
     for step in scale.pretrain.segments:
@@ -178,7 +180,7 @@ def _add_quality(graph, device, scale):
             # A fine-tune is read at its last point; the baseline repeats what dvc.yaml lists anyway.
             "point": "finetune.evaluate_at" if tuned else "quality",
             # DVC hashes the Inception weights too, if there are any.
-            "input": scale.quality.inception or "src/mlegfn/artifacts.py",
+            "input": scale.quality.inception or NOTHING,
         }
 
 
