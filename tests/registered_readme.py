@@ -201,13 +201,13 @@ RESULTS = [
     ),
     # GFlowNets by divergences
     (
-        "from several-fold (Rényi and Tsallis on the hypergrid)",
-        lambda f: all(3 < t < 10 for o in ("renyi", "tsallis") for t in traces(f, "Hypergrid", o, "both")),
+        "from about twofold (forward KL on the hypergrid)",
+        lambda f: all(1.5 < t < 2.5 for t in traces(f, "Hypergrid", "forward_kl", "both")),
     ),
     (
-        "to thousands-fold (reverse KL on sets and sequences)",
+        "to ten-thousand-fold (reverse KL on sets and sequences)",
         lambda f: all(
-            t > 2000 for task in ("Sets", "Sequences") for t in traces(f, task, "reverse_kl", "both")
+            9000 < t < 50000 for task in ("Sets", "Sequences") for t in traces(f, task, "reverse_kl", "both")
         ),
     ),
     (
@@ -264,10 +264,18 @@ RESULTS = [
         ),
     ),
     (
-        "On the mixture TB collapses and forward KL mostly does not, at values close to the paper's",
+        "On the mixture TB collapses in four of five seeds and forward KL in one, at values close to the paper's; "
+        "five seeds do not suffice to tell them apart (verdict: not reproduced)",
         # JSD of a policy on one of nine modes: 0.53; the paper's TB 0.31 ± 0.08.
         lambda f: (
-            abs(mean(final(f, "mixture", "trajectory_balance")) - 0.31) < 0.08
+            f.verdict("divergences", "divergences-mixture", "divergences") == "not reproduced"
+            and [
+                sum(jsd > 0.2 for jsd in final(f, "mixture", objective)) * 10
+                + len(final(f, "mixture", objective))
+                for objective in ("trajectory_balance", "forward_kl")
+            ]
+            == [45, 15]
+            and abs(mean(final(f, "mixture", "trajectory_balance")) - 0.31) < 0.08
             and mean(final(f, "mixture", "forward_kl")) < 0.1
         ),
     ),
