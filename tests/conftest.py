@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # The same examples in every run: a change is tested, not the day's luck. Search on with another profile:
@@ -122,9 +123,23 @@ def pristine(tmp_path_factory, warm_environment):
 
 @pytest.fixture(scope="session")
 def snakemade(pristine, tmp_path_factory):
-    """A checkout in which `mlegfn reproduce` has run the scale smoke through Snakemake. Do not change it."""
-    checkout = pristine.duplicate(tmp_path_factory.mktemp("snakemake") / "checkout")
-    checkout.reproduced = checkout.run("mlegfn", "reproduce", "--scale", "smoke", "--cores", "2").stdout
+    """A checkout in which `mlegfn reproduce` has run the scale smoke through Snakemake. Do not change it.
+
+    It runs once: each of pytest-xdist's workers copies what the first of them has made.
+    """
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "snakemade"
+    said = made / "said"
+    with FileLock(f"{made}.lock"):
+        if not said.exists():
+            shutil.rmtree(made, ignore_errors=True)
+            checkout = pristine.duplicate(made / "checkout")
+            output = checkout.run("mlegfn", "reproduce", "--scale", "smoke", "--cores", "2").stdout
+            said.write_text(output)
+        environment = {k: v for k, v in pristine.environment.items() if k not in ("PATH", "PYTHONPATH")}
+        made_there = Checkout(made / "checkout", environment)
+        checkout = made_there.duplicate(tmp_path_factory.mktemp("snakemake") / "checkout")
+    checkout.reproduced = said.read_text()
     return checkout
 
 

@@ -11,7 +11,7 @@ import pytest
 from mlegfn.errors import UserError
 from mlegfn.pipeline import bundle, crate, fresh, hashes
 
-pytestmark = pytest.mark.xdist_group("engines")  # shares `snakemade`
+pytestmark = pytest.mark.xdist_group("bundle")
 
 AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@test")
 

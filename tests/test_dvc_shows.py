@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 from mlegfn.report import summary
 
-pytestmark = pytest.mark.xdist_group("engines")  # shares `snakemade`
+pytestmark = pytest.mark.xdist_group("dvc_shows")
 
 
 def test_the_committed_summary_is_the_results():

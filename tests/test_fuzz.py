@@ -6,9 +6,9 @@ A few hundred cases of each run's ten thousand; benchmarks/fuzz.py tries more, a
 import json
 import random
 import re
+import sys
 
 import fuzzed_archives
-import fuzzing
 import pytest
 from conftest import REPOSITORY
 from fuzz_campaign import Campaign
@@ -20,7 +20,7 @@ from mlegfn.pipeline import engine, lockfile
 from mlegfn.validation import SAID
 from mlegfn.yaml_file import VALUES, read_yaml
 
-pytestmark = pytest.mark.xdist_group("smoke")
+pytestmark = pytest.mark.xdist_group("fuzz")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_campaign_sees_what_is_wrong(campaign, monkeypatch):
         patch.setattr("mlegfn.config.read_yaml", bug)
         assert "traceback" in str(campaign._text("params.yaml", text))
     with monkeypatch.context() as patch:
-        patch.setattr("mlegfn.cli.complain", lambda error: print("sorry", file=fuzzing.sys.stderr) or 2)
+        patch.setattr("mlegfn.cli.complain", lambda error: print("sorry", file=sys.stderr) or 2)
         assert "names no file" in str(campaign._text("params.yaml", text))
 
     def half(path):

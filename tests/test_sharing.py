@@ -18,7 +18,7 @@ from mlegfn.errors import UserError
 from mlegfn.pipeline import lockfile, one_run
 from mlegfn.pipeline.merge import merge
 
-pytestmark = pytest.mark.xdist_group("engines")
+pytestmark = pytest.mark.xdist_group("sharing")
 
 DATA, LIST = "data/smoke/images.safetensors", "data/smoke/dataset.json"
 CHECKPOINT = "results/smoke/checkpoints/pretrain-4"

@@ -115,7 +115,7 @@ def read(path, variance=None, decoder=None, levels=None, device="cpu", precision
         kind, source = known["variance"], "mlegfn.json"
     else:
         kind, trained_on = scheduler.variance, None
-        source = f"{scheduler.name}'s " + (scheduler.variance_type or "lack of one")
+        source = f"{scheduler.name}'s " + str(scheduler.variance_type or "lack of one")
     if variance is not None:
         kind, source = variance, "--variance"
         errors = errors if recorded.get("variance") == variance else None
@@ -240,7 +240,8 @@ def _check_size(file, config, weights):
     held = sum(math.prod(shape) for shape in weights.values())
     try:
         # Every layer has tensors of its own; a network without memory is quick to count, unless it has 10^9 layers.
-        many = len(blocks) * max(layers, 1) > len(weights)
+        # So has every channel, and 10^9 of them overflow what counts weights.
+        many = len(blocks) * max(layers, 1) > len(weights) or max(blocks) > held
         wanted = math.inf if many else _weights_of(config)
     except Exception:  # diffusers says below what is wrong with it
         return

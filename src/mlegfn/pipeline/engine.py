@@ -59,12 +59,17 @@ def ask_dvc(scale=None, freshness=True, wait=True):
     except DvcException as error:  # dvc.yaml or dvc.lock are not what DVC writes and reads
         if not wait:
             raise
-        said = " ".join(str(error).replace("'./", "'").split())[:300]
-        raise UserError(f"DVC: {said}; `git diff` shows what changed, `git restore` puts it back") from None
+        raise unreadable(error) from None
     except RecursionError:
         raise UserError(
             "DVC: dvc.yaml or dvc.lock is nested too deeply; `git restore` puts it back"
         ) from None
+
+
+def unreadable(error):
+    """The UserError for what keeps DVC from reading dvc.yaml, dvc.lock or what they name."""
+    said = " ".join(str(error).replace("'./", "'").split())[:300]
+    return UserError(f"DVC: {said}; `git diff` shows what changed, `git restore` puts it back")
 
 
 def _by_dvc(scale, freshness, wait):
@@ -104,7 +109,7 @@ def read(scale=None):
         kind, key = name.split("@")
         try:
             body = fill_in(definitions["stages"][kind]["do"], {"key": key, "item": graph[kind][key]})
-            outs = [out for each in ("outs", "metrics", "plots") for out in body.get(each, ())]
+            outs = declared_outs(body)
             stages[name] = Stage(
                 name=name,
                 cmd=body["cmd"],
@@ -117,6 +122,11 @@ def read(scale=None):
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise UserError(f"dvc.yaml: stages.{kind}: broken ({reason}); restore it from git") from None
     return Pipeline(stages)
+
+
+def declared_outs(body):
+    """The outputs in a stage of dvc.yaml, each a path or ``{path: how}``."""
+    return [out for each in ("outs", "metrics", "plots") for out in body.get(each, ())]
 
 
 def fill_in(value, context):

@@ -21,6 +21,9 @@ from mlegfn.pipeline.provenance import wall_times
 from mlegfn.pipeline.ranks import wanted as rank_count
 from mlegfn.pipeline.sweep import sweep
 
+# A figure or table is called by its first of these.
+SHOWN = (".png", ".csv", ".json", ".md")
+
 
 def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
     """Run the stale stages of ``scale_name`` on ``cores``, trainings as ``ranks`` processes; the exit code."""
@@ -201,6 +204,7 @@ def show(scale_name, pipeline):
                     by_stem.setdefault(str(out.with_suffix("")), []).append(out.suffix)
         print(f"\n{title}:")
         for stem, suffixes in by_stem.items():
+            suffixes.sort(key=lambda suffix: SHOWN.index(suffix) if suffix in SHOWN else len(SHOWN))
             print(f"  {stem}{suffixes[0]}" + "".join(f"  {suffix}" for suffix in suffixes[1:]))
     verdict = Path("results", scale_name, "report", "verdict.md")
     if verdict.exists():

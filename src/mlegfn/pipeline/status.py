@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 from mlegfn import graph
-from mlegfn.errors import UserError
 from mlegfn.pipeline import running
 from mlegfn.pipeline.progress import in_words, remaining
 from mlegfn.pipeline.provenance import wall_times
@@ -62,7 +61,7 @@ def look(scale):
             return engine.ask_dvc(scale, wait=False)
         except (OSError, DvcException) as error:  # a file that has been deleted since it was listed, say
             if attempt == ATTEMPTS - 1:
-                raise UserError(f"{scale}: cannot be read ({error}); `dvc status` may say more") from None
+                raise engine.unreadable(error) from None
 
 
 def so_far(stage):

@@ -146,7 +146,8 @@ def in_git():
     found = set()
     for name in names(graph):
         kind, key = name.split("@")
-        outs = engine.fill_in(definitions[kind]["do"]["outs"], {"key": key, "item": graph[kind][key]})
+        outs = engine.declared_outs(definitions[kind]["do"])
+        outs = engine.fill_in(outs, {"key": key, "item": graph[kind][key]})
         found |= {
             path for out in outs if isinstance(out, dict) for path, how in out.items() if not how["cache"]
         }
