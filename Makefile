@@ -52,12 +52,12 @@ reproduce: .venv/complete
 	  $(if $(RANKS),--ranks "$(RANKS)")
 
 test: .venv/complete
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Slower than the tests alone. What git ignores holds the processes' own data until it is put together.
 coverage: .venv/complete
 	@rm -f .coverage .coverage.*
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --cov --cov-report=
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=
 	@$(BIN)/python benchmarks/covered.py
 
 # SCALE only where it was said: without it, everything that is recorded.

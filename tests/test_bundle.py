@@ -11,8 +11,6 @@ import pytest
 from mlegfn.errors import UserError
 from mlegfn.pipeline import bundle, crate, fresh, hashes
 
-pytestmark = pytest.mark.xdist_group("bundle")
-
 AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@test")
 
 

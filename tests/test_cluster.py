@@ -19,8 +19,6 @@ from mlegfn.errors import UserError
 from mlegfn.pipeline import engine, failures, interruption, ranks, retry, slots, snakemake_dvc
 from mlegfn.pipeline.progress import Progress
 
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch, tmp_path):

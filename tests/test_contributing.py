@@ -11,8 +11,6 @@ from conftest import REPOSITORY
 from mlegfn.artifacts import read_json
 from mlegfn.pipeline import engine, lockfile, share
 
-pytestmark = pytest.mark.xdist_group("contributing")
-
 PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text()
 LINES_OF_A_SCREEN = 50  # of what is to be pasted
 

@@ -3,12 +3,9 @@
 import json
 import shutil
 
-import pytest
 from conftest import REPOSITORY
 
 from mlegfn.report import summary
-
-pytestmark = pytest.mark.xdist_group("dvc_shows")
 
 
 def test_the_committed_summary_is_the_results():

@@ -12,8 +12,6 @@ from conftest import REPOSITORY, copy_repository
 from mlegfn import config, families, graph
 from mlegfn.pipeline import engine, lockfile
 
-pytestmark = pytest.mark.xdist_group("engines")
-
 TRACKED = ("metrics", "tables", "figures", "report")
 RUN = re.compile(r"^=== 2\d\d\d-", re.MULTILINE)
 

@@ -20,8 +20,6 @@ from mlegfn.pipeline import engine, lockfile
 from mlegfn.validation import SAID
 from mlegfn.yaml_file import VALUES, read_yaml
 
-pytestmark = pytest.mark.xdist_group("fuzz")
-
 
 @pytest.fixture(scope="module")
 def campaign(snakemade, tmp_path_factory):

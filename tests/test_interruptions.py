@@ -8,8 +8,6 @@ import signal
 import pytest
 from killed import interrupted
 
-pytestmark = pytest.mark.xdist_group("interruptions")
-
 STEPS = 400  # of the segment that is interrupted: some seconds
 
 

@@ -14,8 +14,6 @@ from mlegfn import cli, graph
 from mlegfn.pipeline import engine, lockfile, provenance, recorded, surroundings
 from mlegfn.pipeline.hashes import md5
 
-pytestmark = pytest.mark.xdist_group("provenance")
-
 AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@test")
 
 

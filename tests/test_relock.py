@@ -244,7 +244,6 @@ def test_the_hash_of_a_folder_at_a_commit_is_dvcs(tmp_path, monkeypatch):
         relock.Versions("nowhere")
 
 
-@pytest.mark.xdist_group("relock")
 def test_relock_in_a_checkout(smoke, monkeypatch, capsys):
     """An entry is as recorded again, in DVC's own view, exactly where every changed source is the same program."""
     monkeypatch.chdir(smoke.root)

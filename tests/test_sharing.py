@@ -18,8 +18,6 @@ from mlegfn.errors import UserError
 from mlegfn.pipeline import lockfile, one_run
 from mlegfn.pipeline.merge import merge
 
-pytestmark = pytest.mark.xdist_group("sharing")
-
 DATA, LIST = "data/smoke/images.safetensors", "data/smoke/dataset.json"
 CHECKPOINT = "results/smoke/checkpoints/pretrain-4"
 METRIC = "results/smoke/metrics/quality/baseline-8.json"

@@ -10,8 +10,6 @@ from conftest import REPOSITORY
 from mlegfn.pipeline import engine
 from mlegfn.pipeline.snakemake_report import ITEMS, Report, quoted
 
-pytestmark = pytest.mark.xdist_group("snakemake_report")
-
 STARTED = "2026-01-02T03:04:05+00:00"
 
 

@@ -7,8 +7,6 @@ import tomllib
 import pytest
 from conftest import REPOSITORY
 
-pytestmark = pytest.mark.xdist_group("static")  # one process: they share mypy's cache
-
 CODE = ("src", "tests", "benchmarks", "examples")
 CHECKS = {
     "types": ("mypy",),  # [tool.mypy] of pyproject.toml says strict, and of what

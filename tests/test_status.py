@@ -9,8 +9,6 @@ import pytest
 
 from mlegfn.pipeline import progress, running, stage, status
 
-pytestmark = pytest.mark.xdist_group("status")
-
 # What a run holds: a stage its log, Snakemake its scale, and DVC its own lock.
 RUN = """
 import sys, time

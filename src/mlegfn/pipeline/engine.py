@@ -74,7 +74,6 @@ def unreadable(error):
 
 def _by_dvc(scale, freshness, wait):
     """``{name: Stage}`` of :func:`ask_dvc`."""
-    from dvc.dependency import ParamsDependency
     from dvc.dvcfile import load_file
     from dvc.repo import Repo
 
@@ -86,18 +85,31 @@ def _by_dvc(scale, freshness, wait):
         loader = load_file(repo, os.path.join(repo.root_dir, "dvc.yaml")).stages
         content = Content(repo)
         for name in names(load_graph(), scale):
-            found = loader[name]
-            params = [d for d in found.deps if isinstance(d, ParamsDependency)]
-            stages[name] = Stage(
-                name=name,
-                cmd=found.cmd,
-                deps=[content.path(d) for d in found.deps if d not in params],
-                outs=[content.path(o) for o in found.outs],
-                meta=found.meta or {},
-                params=list(dict.fromkeys(key for d in params for key in d.params)),
-                changes=content.changes(found) if freshness else {},
-            )
+            try:
+                stages[name] = _stage(name, loader[name], content, freshness)
+            except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+                # DVC checks the form of an entry, not its values: an MD5 may be a number.
+                raise UserError(
+                    f"dvc.lock: the entry {name} is broken ({type(error).__name__} {error}); restore the file from git, "
+                    "or delete the entry: then its stage runs again"
+                ) from None
     return stages
+
+
+def _stage(name, found, content, freshness):
+    """The Stage of one of DVC's."""
+    from dvc.dependency import ParamsDependency
+
+    params = [d for d in found.deps if isinstance(d, ParamsDependency)]
+    return Stage(
+        name=name,
+        cmd=found.cmd,
+        deps=[content.path(d) for d in found.deps if d not in params],
+        outs=[content.path(o) for o in found.outs],
+        meta=found.meta or {},
+        params=list(dict.fromkeys(key for d in params for key in d.params)),
+        changes=content.changes(found) if freshness else {},
+    )
 
 
 def read(scale=None):

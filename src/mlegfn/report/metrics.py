@@ -16,6 +16,18 @@ PLANAR_MODELS = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
 QUALITY_EQUAL = ("images", "projections", "patch", "patches_per_image", "levels", "timesteps", "why")
 
 
+# What each run of a 2-D problem is measured by.
+PLANAR_NUMBERS = (
+    "nll",
+    "nll_standard_error",
+    "nll_points_standard_error",
+    "elbo_nll",
+    "log_w_variance",
+    "mmd",
+    "seed",
+)
+
+
 class Point(NamedTuple):
     """The NLL of one model: ``step`` since the start of training, ``finetune_step`` since the checkpoint."""
 
@@ -167,7 +179,21 @@ class Metrics:
         value = self._read(
             file, stage, "runs", "mmd_floor", "points", "timesteps", "mmd_kernel", "trajectories"
         )
-        have = {(run["model"], run["seed"]) for run in value["runs"]}
+        try:
+            have = {(run["model"], run["seed"]) for run in value["runs"]}
+            numbers = [x for run in value["runs"] for key, x in run.items() if key in PLANAR_NUMBERS]
+            numbers += [
+                *value["mmd_floor"].values(),
+                value["points"],
+                value["timesteps"],
+                value["trajectories"],
+            ]
+        except (AttributeError, KeyError, TypeError):
+            numbers = [None]
+        if not all(isinstance(x, (int, float)) and abs(x) < float("inf") for x in numbers):
+            raise UserError(
+                f"{self._folder / file}: holds something else than numbers; delete it and run `dvc repro {stage}`"
+            )
         for seed in self.scale.planar.seeds:
             for model in self.planar_models:
                 if (model, seed) not in have:
