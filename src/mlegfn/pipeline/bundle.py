@@ -7,7 +7,6 @@ uncompressed (zlib's output differs between its builds), and nothing in it says 
 import hashlib
 import io
 import os
-import subprocess
 import tarfile
 import tempfile
 import tomllib
@@ -18,6 +17,7 @@ from pathlib import Path
 from mlegfn import config, graph
 from mlegfn.errors import UserError
 from mlegfn.pipeline import hashes
+from mlegfn.pipeline.git import git
 
 METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
@@ -87,15 +87,6 @@ def project_version(members):
         raise UserError(
             "pyproject.toml: no project.version to name the bundle by; restore it from git"
         ) from None
-
-
-def git(*arguments):
-    """What git prints, as bytes; a failure is a UserError with git's last line."""
-    done = subprocess.run(["git", *arguments], capture_output=True)
-    if done.returncode:
-        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"git {arguments[0]}: {said}")
-    return done.stdout
 
 
 def clean_commit():

@@ -26,7 +26,7 @@ def collect(artifact, follow=False):
     with the commit and whether that is recorded}); with ``follow`` records, of all stages up to the data."""
     if "@" in artifact and not os.path.exists(artifact):
         name, output = artifact, None
-        provenance.scale_of(name)
+        engine.scale_of(name)
     else:
         name, output = provenance.output_of(artifact)
     lock, pipeline = Lock(), engine.read()

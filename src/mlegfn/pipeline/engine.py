@@ -46,6 +46,15 @@ def load_graph():
     raise UserError(f"{GRAPH}: holds no stages; `mlegfn graph` derives it from params.yaml anew")
 
 
+def scale_of(name):
+    """The scale of a stage; a name that graph.json does not have is a UserError."""
+    stage, _, key = name.partition("@")
+    item = load_graph().get(stage, {}).get(key)
+    if item is None:
+        raise UserError(f"{name}: no such stage; `mlegfn status --scale NAME` lists a scale's")
+    return item["scale"]
+
+
 def ask_dvc(scale=None, freshness=True, wait=True):
     """The Pipeline of a scale (None: of all) as DVC sees it, with what changed if ``freshness`` is wanted.
 

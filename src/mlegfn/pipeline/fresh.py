@@ -1,9 +1,7 @@
 """What dvc.lock records, and whether it holds together, also in a clone without DVC's cache."""
 
-from pathlib import Path
-
 from mlegfn.errors import UserError
-from mlegfn.pipeline import hashes
+from mlegfn.pipeline import hashes, lockfile, recorded
 
 
 def fresh_results(tracked):
@@ -16,8 +14,8 @@ def fresh_results(tracked):
 
     entries, pipeline = lock_entries(), engine.ask_dvc()
     made = {out["path"]: out["md5"] for entry in entries.values() for out in entry.get("outs", ())}
-    recorded = {name: entries[name] for name in pipeline.stages if name in entries}
-    for name, entry in recorded.items():
+    found = {name: entries[name] for name in pipeline.stages if name in entries}
+    for name, entry in found.items():
         read = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
         for what, how in pipeline.stages[name].changes.items():
             if what not in tracked and how in ("missing", "not in cache"):
@@ -27,7 +25,7 @@ def fresh_results(tracked):
             raise UserError(
                 f"{name}: stale, {what} ({how}); run `make reproduce` for its scale, commit, then bundle"
             )
-    return recorded
+    return found
 
 
 def made_there(path, made):
@@ -39,21 +37,10 @@ def made_there(path, made):
 
 
 def lock_entries():
-    """``{stage: its entry}`` of dvc.lock, an entry parsed at a time as anchors repeat; none is a UserError.
-
-    By the C parser, in YAML 1.1, where `1e-4` is text: paths, MD5s and names of settings are the same in both.
-    """
+    """``{stage: its entry}`` of dvc.lock, an entry parsed at a time as anchors repeat; none is a UserError."""
     import yaml
 
-    from mlegfn.pipeline import lockfile
-
     try:
-        texts = lockfile.split(Path("dvc.lock").read_text(encoding="utf-8"))
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return {name: yaml.load(text, loader)[name] for name, text in texts.items()}
-    except FileNotFoundError:
-        raise UserError(
-            "dvc.lock: not found, so there is nothing to bundle; `make reproduce` first"
-        ) from None
-    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {name: recorded.parse(text)[name] for name, text in lockfile.existing().items()}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise UserError("dvc.lock: not as DVC writes it; restore it from git") from None

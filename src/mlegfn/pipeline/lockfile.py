@@ -56,6 +56,13 @@ def read(path="dvc.lock"):
     return entries
 
 
+def existing():
+    """``read`` where there must be something recorded; UserError where there is no dvc.lock."""
+    if not os.path.exists("dvc.lock"):
+        raise UserError("dvc.lock: not found, so nothing is recorded; `make reproduce` first")
+    return read()
+
+
 def outputs(entry):
     """``{path: MD5}`` of the outputs in one entry's lines; a folder's MD5 ends in ``.dir``. UserError if broken."""
     return {path: record[0] for path, record in records(entry, "outs").items()}

@@ -1,12 +1,12 @@
 """`mlegfn verify`, and making good again what is damaged: from the cache, from git, from the remote."""
 
 import os
-import subprocess
 from contextlib import contextmanager, nullcontext
 
 from mlegfn.artifacts import write_bytes
 from mlegfn.errors import UserError
 from mlegfn.pipeline import dvc_content, hashes, lockfile, remotes, verify
+from mlegfn.pipeline.git import quietly
 from mlegfn.pipeline.one_run import only_one
 
 
@@ -139,9 +139,9 @@ def check_out(repo, path, recorded):
 def from_git(path, recorded):
     """A file's content by git, if that is the recorded one: what is staged, or the last commit's."""
     for revision in ("", "HEAD"):
-        shown = subprocess.run(["git", "show", f"{revision}:./{path}"], capture_output=True)
-        if shown.returncode == 0 and hashes.of_bytes(shown.stdout) == recorded:
-            return shown.stdout
+        shown = quietly("show", f"{revision}:./{path}")
+        if shown is not None and hashes.of_bytes(shown) == recorded:
+            return shown
     return None
 
 

@@ -7,13 +7,13 @@ settings is DVC's question, by content, as ever.
 """
 
 import json
-import subprocess
 from pathlib import Path
 
 from mlegfn import config, graph
 from mlegfn.artifacts import write_bytes, write_text
 from mlegfn.errors import UserError
 from mlegfn.pipeline import hashes, lockfile
+from mlegfn.pipeline.git import git
 from mlegfn.pipeline.one_run import only_one
 
 LOCK = "dvc.lock"
@@ -124,12 +124,3 @@ def side(blobs, number):
 def content(blob):
     """The bytes of a git object."""
     return git("cat-file", "blob", blob)
-
-
-def git(*arguments):
-    """What git prints; a failure is a UserError with its last line."""
-    done = subprocess.run(["git", *arguments], capture_output=True)
-    if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"git {arguments[0]}: {last}")
-    return done.stdout

@@ -147,19 +147,10 @@ def read(path):
 
 def keep(name, scale_name=None):
     """Copy the record in place into the store, unless it is there already; returns it, None if there is none."""
-    record = read(place(name, scale_name or scale_of(name)))
+    record = read(place(name, scale_name or engine.scale_of(name)))
     if record is not None and not stored(record).exists():
         write_json(stored(record), record)
     return record
-
-
-def scale_of(name):
-    """The scale of a stage; a name that graph.json does not have is a UserError."""
-    stage, _, key = name.partition("@")
-    item = engine.load_graph().get(stage, {}).get(key)
-    if item is None:
-        raise UserError(f"{name}: no such stage; `mlegfn status --scale NAME` lists a scale's")
-    return item["scale"]
 
 
 def find(name, entry):
@@ -169,7 +160,7 @@ def find(name, entry):
     bytes were made, even if `dvc commit` has accepted other inputs for them since. Without an entry (a machine
     without DVC) it is the one in place.
     """
-    here = read(place(name, scale_of(name)))
+    here = read(place(name, engine.scale_of(name)))
     if entry is None:
         return here
     same = {**entry, "stage": name}
@@ -194,7 +185,7 @@ def settle(names):
     """
     lock, changed = Lock(), []
     for name in names:
-        scale_name = scale_of(name)
+        scale_name = engine.scale_of(name)
         path, entry = place(name, scale_name), lock.entry(name)
         if entry is None or not (path.exists() or (STORE / name).is_dir()):
             continue
@@ -220,7 +211,7 @@ def of_stage(name, lock=None):
         return {**record, "recorded": True}
     if entry is None:
         raise UserError(
-            f"{name}: has not run here; `make reproduce SCALE={scale_of(name)}` runs it, `make restore` fetches it"
+            f"{name}: has not run here; `make reproduce SCALE={engine.scale_of(name)}` runs it, `make restore` fetches it"
         )
     known = {**entry, "stage": name, "commit": lock.commit(name)}
     known["seeds"] = seeds(entry["command"] or "", entry["parameters"])
@@ -229,7 +220,7 @@ def of_stage(name, lock=None):
 
 def wall_times(names):
     """{stage: seconds} that those of the stages ``names`` with a record in place took."""
-    found = {name: read(place(name, scale_of(name))) for name in names}
+    found = {name: read(place(name, engine.scale_of(name))) for name in names}
     return {name: record["wall_s"] for name, record in found.items() if record is not None}
 
 

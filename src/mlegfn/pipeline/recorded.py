@@ -3,12 +3,12 @@
 import functools
 import os
 import re
-import subprocess
 from pathlib import Path
 
 from mlegfn.config import read_yaml
 from mlegfn.errors import UserError
 from mlegfn.pipeline import lockfile
+from mlegfn.pipeline.git import quietly
 
 LOCK = "dvc.lock"
 
@@ -53,26 +53,17 @@ class Lock:
 
 def head():
     """The commit that is checked out, None without git."""
-    done = git("rev-parse", "--verify", "--quiet", "HEAD")
+    done = quietly("rev-parse", "--verify", "--quiet", "HEAD")
     return None if done is None else done.decode().strip()
-
-
-def git(*arguments, stdin=None):
-    """What git prints, as bytes; None where it fails or is missing."""
-    try:
-        done = subprocess.run(["git", *arguments], input=stdin, capture_output=True)
-    except OSError:
-        return None
-    return None if done.returncode else done.stdout
 
 
 @functools.cache
 def commits(_folder, commit):
     """{(stage, its entry's text): the oldest commit of the unbroken row up to ``commit`` that has it so}."""
-    listed = git("log", "--format=%H", commit, "--", LOCK) if commit else None
+    listed = quietly("log", "--format=%H", commit, "--", LOCK) if commit else None
     found, open_ = {}, None
     for each in (listed or b"").decode().split():  # newest first
-        content = git("cat-file", "blob", f"{each}:{LOCK}")
+        content = quietly("cat-file", "blob", f"{each}:{LOCK}")
         texts = lockfile.split((content or b"").decode(errors="replace"))
         if texts is None:
             break

@@ -6,13 +6,13 @@ give the same bytes again. What counts as the same program stands in ``pipeline.
 
 import hashlib
 import re
-import subprocess
 from collections import defaultdict
 from pathlib import Path
 
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
 from mlegfn.pipeline import hashes, introspection, lockfile, program
+from mlegfn.pipeline.git import git
 
 SOURCE = "src/"
 # Modules that every stage runs through; what they ask about programs, they may ask of any.
@@ -37,7 +37,7 @@ def relock(revision="HEAD"):
     declared = {name: stage.deps for name, stage in engine.read().stages.items()}
     versions = Versions(revision)
     with Repo(".", _wait_for_lock=True) as repo, repo.lock:
-        entries = read("dvc.lock")
+        entries = lockfile.existing()
         done, reasons = {}, defaultdict(list)
         for name, entry in entries.items():
             try:
@@ -64,17 +64,6 @@ def relock(revision="HEAD"):
             f"dvc.lock: {stale} stages stay stale, as said above; run them again, or name the commit that recorded them"
         )
     return 0
-
-
-def read(path):
-    """dvc.lock by entries."""
-    try:
-        entries = lockfile.split(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError):
-        entries = None
-    if entries is None:
-        raise UserError(f"{path}: not found, or not as DVC writes it; `git checkout {path}` brings it back")
-    return entries
 
 
 class Differs(Exception):
@@ -210,15 +199,3 @@ def digest(files):
     if set(files) == {""}:
         return hashlib.md5(files[""]).hexdigest()
     return hashes.folder({name: hashlib.md5(content).hexdigest() for name, content in files.items()})
-
-
-def git(*arguments, what=None):
-    """git's output; a failure is a UserError."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True)
-    except FileNotFoundError:
-        raise UserError("git: not found; the recorded sources are in its history, so install it") from None
-    if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no such commit"])[-1]
-        raise UserError(f"{what or 'git ' + arguments[0]}: {last}; name a commit of this repository")
-    return done.stdout

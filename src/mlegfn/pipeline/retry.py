@@ -16,7 +16,7 @@ from mlegfn.pipeline.stage import log_path
 
 def check(name):
     """0 if the stage's last run ended so that the next can go on from it; else a UserError says how it ended."""
-    path = log_path(scale_of(name), name)
+    path = log_path(engine.scale_of(name), name)
     code = last_attempt(path)[0] if ran_since(ASKED, path) else None
     if code not in (None, TRY_AGAIN):
         raise UserError(
@@ -32,12 +32,3 @@ def ran_since(asked, log):
         return Path(log).stat().st_mtime >= Path(asked).stat().st_mtime
     except FileNotFoundError:
         return True
-
-
-def scale_of(name):
-    """The scale of a stage that graph.json has; another name is a UserError."""
-    stage, _, key = name.partition("@")
-    item = engine.load_graph().get(stage, {}).get(key)
-    if item is None:
-        raise UserError(f"{name}: no such stage; `mlegfn status` lists them")
-    return item["scale"]

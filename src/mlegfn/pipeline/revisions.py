@@ -1,11 +1,11 @@
 """What git holds of a scale's metrics, tables, figures and reports at a revision, and what lies in the checkout."""
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlegfn import graph
 from mlegfn.errors import UserError
+from mlegfn.pipeline.git import git
 
 KINDS = ("metrics", "tables", "figures", "report")
 
@@ -75,15 +75,3 @@ def blobs(ids):
         contents.append(out[end + 1 : end + 1 + size])
         at = end + size + 2
     return contents
-
-
-def git(*arguments, stdin=b""):
-    """What git prints, as bytes; a failure is a UserError with its last line."""
-    try:
-        done = subprocess.run(["git", *arguments], input=stdin, capture_output=True)
-    except OSError:
-        raise UserError("git: not found; install it, revisions are its") from None
-    if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["failed"])[-1]
-        raise UserError(f"git {arguments[0]}: {last.removeprefix('fatal: ')}")
-    return done.stdout

@@ -7,12 +7,8 @@ from mlegfn.errors import UserError
 
 def of_stage(name):
     """mlegfn.pipeline.provenance's record of a stage, or None where it has never run."""
-    try:
-        from mlegfn.pipeline import provenance
-    except ImportError:
-        from mlegfn.report.site.unrecorded import reconstructed
+    from mlegfn.pipeline import provenance
 
-        return reconstructed(name)
     try:
         return provenance.of_stage(name)
     except UserError:
