@@ -5,15 +5,15 @@ import subprocess
 from mlegfn.errors import UserError
 
 
-def git(*arguments, stdin=None, what=None):
-    """What git prints; a failure is a UserError with its last line, of ``what`` if that is given."""
+def git(*arguments, stdin=None):
+    """What git prints; a failure is a UserError with its last line."""
     try:
         done = subprocess.run(["git", *arguments], input=stdin, capture_output=True)
     except OSError:
         raise UserError("git: not found; install it, commits are its") from None
     if done.returncode:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"{what or f'git {arguments[0]}'}: {last.removeprefix('fatal: ')}")
+        raise UserError(f"git {arguments[0]}: {last.removeprefix('fatal: ')}")
     return done.stdout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
 from mlegfn.pipeline import hashes, introspection, lockfile, program
-from mlegfn.pipeline.git import git
+from mlegfn.pipeline.git import git, quietly
 
 SOURCE = "src/"
 # Modules that every stage runs through; what they ask about programs, they may ask of any.
@@ -106,9 +106,10 @@ class Versions:
     """Sources in the checkout and at a git revision, each read and compared once."""
 
     def __init__(self, revision):
-        self.revision = (
-            git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", what=revision).decode().strip()
-        )
+        found = quietly("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        if found is None:
+            raise UserError(f"{revision}: git knows no such commit; `git log --oneline` lists them")
+        self.revision = found.decode().strip()
         self.name = revision
         self.tracked = set(git("ls-files", "-z").decode().split("\0"))
         self._now, self._files, self._then, self._reads, self._same = {}, {}, {}, {}, {}
