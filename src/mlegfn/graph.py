@@ -238,3 +238,10 @@ def names(graph, scale=None):
 def is_scale_name(text):
     """Whether ``text`` may name a scale, so that it can be part of a path."""
     return re.fullmatch(r"[a-z0-9][a-z0-9-]*", text) is not None
+
+
+def command(check_only):
+    """`mlegfn graph`: write graph.json, or only say whether it follows from params.yaml."""
+    if check_only:
+        return check(load())
+    print(f"{GRAPH}: {'written' if write() else 'up to date'}")

@@ -24,3 +24,8 @@ def script(scale):
         for i, name in enumerate(order, start=1)
     ]
     return HEAD.format(scale=scale, count=len(order)) + "".join(lines)
+
+
+def show(scale_name):
+    """Print ``script``."""
+    print(script(scale_name), end="")

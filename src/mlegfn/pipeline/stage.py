@@ -16,6 +16,21 @@ from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
 from mlegfn.pipeline import engine, live, provenance, ranks, running, slots, verify
 from mlegfn.pipeline.snapshot import snapshot
 
+# One thread a process: results must not depend on the number of cores, and parallelism is the engine's.
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def command(options):
+    """`mlegfn stage`: ``run`` by what the command line says."""
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    if options.allow_cpu:
+        os.environ["MLEGFN_ALLOW_CPU"] = "1"
+    if options.ranks is not None:
+        os.environ["MLEGFN_RANKS"] = options.ranks
+    key = {k: getattr(options, k) for k in ("step", "arm", "seed", "problem", "family", "task")}
+    return run(options.name, options.scale, {k: v for k, v in key.items() if v is not None})
+
 
 def stage_name(stage, scale_name, key):
     """The name by which DVC, Snakemake and the logs call a stage: ``finetune@digits-600-tbc-0``."""
