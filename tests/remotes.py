@@ -30,12 +30,16 @@ def flip(path):
 def s3():
     """The address of an S3 server with a bucket `results`."""
     import boto3
+    import requests
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         address = "http://{}:{}".format(*server.get_host_and_port())
+        # Moto keeps buckets, and whether it asks for credentials, for all servers of a process.
+        requests.post(f"{address}/moto-api/reset", timeout=60)
+        requests.post(f"{address}/moto-api/reset-auth", data=b"inf", timeout=60)
         client = boto3.client(
             "s3",
             endpoint_url=address,
