@@ -98,3 +98,11 @@ def test_captions_of_any_claims(tmp_path, monkeypatch):
     caption = (report.captions / "figures/figure1.rst").read_text()
     assert [quoted(text) in caption for text in ("A", "(C: B)", "reproduced")] == [True] * 3
     assert "Of 1 claims, 1 are tested" in (report.captions / "description.rst").read_text()
+
+
+def test_provenance_in_place_of_snakemakes_records_keeps_no_stage_from_running(smoke):
+    """As in a clone whose commit has records: what is to run again is asked for more than the report shows."""
+    shutil.rmtree(smoke.root / ".snakemake")
+    (smoke.root / "data/smoke/images.safetensors").unlink()
+    shown = smoke.run("snakemake", "-n", "--config", "scale=smoke").stdout
+    assert re.search(r"^fetch@smoke +1$", shown, re.MULTILINE) and "Traceback" not in shown

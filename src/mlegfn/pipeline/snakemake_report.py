@@ -151,14 +151,18 @@ class Report:
         )
 
     def metadata(self, name):
-        """What Snakemake's own records would say of the run of the stage ``name``, by its provenance; else nothing."""
+        """What Snakemake's own record would say of the run of the stage ``name``, by its provenance; None without.
+
+        A whole MetadataRecord, as Snakemake asks it for more than the report does when it looks what has to run.
+        """
+        from snakemake.persistence import MetadataRecord
+
         try:
             record = json.loads((self.root / "provenance" / f"{name}.json").read_text())
             start = datetime.fromisoformat(record["started"]).timestamp()
-            times = {"starttime": start, "endtime": start + record["wall_s"]}
+            return MetadataRecord(rule=name, starttime=start, endtime=start + record["wall_s"])
         except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        return {"job_hash": name, "rule": name, "conda_env": None, "container_img_url": None, **times}
+            return None
 
 
 def lines(claims, verdicts):
