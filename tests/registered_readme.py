@@ -432,6 +432,6 @@ SETTINGS = [
     ),
     (
         "bias from a tenth of the network evaluations",
-        lambda f: any("default=100," in line for line in f.lines("src/mlegfn/cli.py")),
+        lambda f: any("default=100," in line for line in f.lines("src/mlegfn/arguments.py")),
     ),
 ]
