@@ -287,7 +287,8 @@ def imported(module, seen):
 
 # Read by every stage, and no result depends on them that its settings do not already show.
 PLUMBING = {"__init__", "config", "setting", "divergence_settings", "validation", "yaml_file"}
-PLUMBING |= {"errors", "artifacts", "paths"}
+PLUMBING |= {"errors", "artifacts", "paths", "training_settings"}
+PLUMBING |= {f"gallery/settings/{name}" for name in ("points", "images", "likelihood", "text")}
 # What mlegfn.data.load imports, which only fetch calls; to the others mlegfn.data is images.py.
 SOURCES = {
     f"data/{name}"
@@ -305,6 +306,12 @@ def test_a_stage_depends_on_the_source_that_it_imports(stage, monkeypatch):
         for name in families.names():
             own = imported(REPOSITORY / "src/mlegfn/families" / f"{name}.py", set(sources))
             check_sources(stage, own, pipeline.stages[f"family@smoke-{name}"].deps)
+        return
+    if stage == "station":  # likewise; at smoke some stations, at the scale `gallery` all
+        stages = engine.read("gallery").stages
+        for name in config.load().scales["gallery"].gallery.names:
+            own = imported(REPOSITORY / "src/mlegfn/gallery" / f"{name}.py", set(sources))
+            check_sources(stage, own, stages[f"station@gallery-{name}"].deps)
         return
     check_sources(stage, sources, deps)
 

@@ -47,6 +47,7 @@ def parser():
     stage.add_argument("--seed", type=int, help="fine-tuning seed")
     stage.add_argument("--problem", help="planar problem")
     stage.add_argument("--family", help="a file of src/mlegfn/families")
+    stage.add_argument("--station", help="a file of src/mlegfn/gallery")
     stage.add_argument("--task", help="a task of the scale's block `divergences`")
     stage.add_argument("--allow-cpu", action="store_true", help="run a GPU scale without one")
     stage.add_argument("--ranks", help="processes that share the work of pretrain, finetune and nll")

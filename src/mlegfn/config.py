@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 from mlegfn import families
 from mlegfn.divergence_settings import Divergences
 from mlegfn.errors import UserError
+from mlegfn.gallery.settings import Gallery
 from mlegfn.setting import (
     Beta,
     Block,
     Count,
-    Fraction,
     Index,
     NonNegative,
     Positive,
@@ -23,6 +23,7 @@ from mlegfn.setting import (
     differ,
     rises,
 )
+from mlegfn.training_settings import Network, Optimizer
 from mlegfn.validation import rule, validate
 from mlegfn.yaml_file import origins, read_yaml
 
@@ -81,28 +82,6 @@ class Data(Block):
             return "must be at most 10000, the images of one batch"
 
 
-class Network(Block):
-    block_out_channels: Annotated[list[Count], Field(min_length=1)] = Field(
-        description="U-Net channels, one entry a resolution"
-    )
-    attention: Annotated[list[Switch], Field(min_length=1)] = Field(
-        description="self-attention at each resolution"
-    )
-    layers_per_block: Count = Field(description="residual blocks a resolution")
-    norm_num_groups: Count = Field(description="groups of each GroupNorm; divides every channel count")
-    dropout: Fraction
-
-    @rule("attention", "block_out_channels")
-    def resolutions_match(attention, channels):
-        if len(attention) != len(channels):
-            return f"must have as many entries as block_out_channels, {len(channels)}"
-
-    @rule("norm_num_groups", "block_out_channels")
-    def groups_divide(groups, channels):
-        if any(c % groups for c in channels):
-            return f"must divide every entry of block_out_channels, {channels}"
-
-
 class Diffusion(Block):
     timesteps: Several = Field(description="T")
     beta_schedule: Literal["linear", "cosine"]
@@ -119,13 +98,6 @@ class Diffusion(Block):
     def betas_rise(end, start):
         if end < start:
             return f"must not be below beta_start, {start}"
-
-
-class Optimizer(Block):
-    lr: Positive
-    warmup: Index = Field(description="steps over which the learning rate rises linearly to lr")
-    clip: Positive = Field(description="largest gradient norm")
-    ema_decay: Fraction
 
 
 class Pretrain(Block):
@@ -417,7 +389,7 @@ class Discrete(Block):
 
 # The blocks of the image experiment: a scale has all of them or none.
 IMAGES = ("engine", "data", "network", "diffusion", "pretrain", "finetune", "nll", "trajectories", "quality")
-EXPERIMENTS = ("planar", "families", "discrete", "divergences")  # each may be there or not
+EXPERIMENTS = ("planar", "families", "discrete", "divergences", "gallery")  # each may be there or not
 
 
 STAGES = 10_000  # fine-tunings of a scale; DVC and Snakemake take a minute for a thousand stages
@@ -440,10 +412,13 @@ class Scale(Block):
     families: Families | None = None
     discrete: Discrete | None = None
     divergences: Divergences | None = None
+    gallery: Gallery | None = None
 
     @rule(".")
     def images_come_together(blocks):
         there = [name for name in IMAGES if blocks.get(name) is not None]
+        if there == ["data"] and blocks.get("gallery"):  # the gallery has networks of its own
+            return None
         if absent := [name for name in IMAGES if name not in there]:
             if there:
                 return f"has {', '.join(there)} but no {', '.join(absent)}: the image experiment needs all of them"
@@ -453,7 +428,7 @@ class Scale(Block):
     @property
     def has_images(self):
         """Whether the scale has the image experiment: pretraining, fine-tuning, NLL, Figures 1 and 3."""
-        return self.data is not None
+        return self.pretrain is not None
 
     @rule("trajectories.checkpoint", "pretrain.checkpoints")
     def checkpoint_exists(checkpoint, checkpoints):

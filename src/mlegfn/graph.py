@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from mlegfn import families
+from mlegfn import families, gallery
 from mlegfn.artifacts import write_text
 from mlegfn.config import load
 from mlegfn.errors import UserError
@@ -40,6 +40,9 @@ STAGES = {
     "gradients": None,
     "alpha": ("divergences",),
     "divergences_report": ("divergences",),
+    "station": None,
+    "station_figure": None,
+    "gallery_report": ("gallery",),
 }
 
 
@@ -62,9 +65,9 @@ def derive(params):
 
 def _check_inputs(name, scale):
     """What a user brings must not lie where the pipeline writes, nor around it: the stage would follow itself."""
-    if not scale.has_images:
-        return
-    for key, given in (("data.path", scale.data.path), ("quality.inception", scale.quality.inception)):
+    brought = [("data.path", scale.data and scale.data.path)]
+    brought += [("quality.inception", scale.quality and scale.quality.inception)]
+    for key, given in brought:
         if given is None:
             continue
         there = os.path.realpath(os.path.expanduser(given))
@@ -78,6 +81,9 @@ def _check_inputs(name, scale):
 
 def _add_scale(graph, name, scale):
     """The stages of the experiments that the scale has."""
+    if scale.data is not None:
+        # DVC hashes the user's archive too; other sources need no file beside the code.
+        graph["fetch"][name] = {"scale": name, "input": scale.data.path or NOTHING}
     if scale.has_images:
         _add_images(graph, name, scale)
     if scale.planar is not None:
@@ -93,6 +99,8 @@ def _add_scale(graph, name, scale):
             graph["divergence"][f"{name}-{task}"] = {"scale": name, "task": task}
         for task in scale.divergences.gradients:
             graph["gradients"][f"{name}-{task}"] = {"scale": name, "task": task}
+    if scale.gallery is not None:
+        _add_gallery(graph, name, scale.gallery)
     for stage, blocks in STAGES.items():
         if blocks and all(getattr(scale, block) is not None for block in blocks):
             graph[stage][name] = {"scale": name}
@@ -113,6 +121,20 @@ def _add_families(graph, name, settings):
         }
 
 
+def _add_gallery(graph, name, settings):
+    """A stage a station, and one that draws it."""
+    for station in settings.names:
+        shared, reads, images = gallery.sources(station)
+        item = {"scale": name, "station": station, "images": f"data/{name}" if images else NOTHING}
+        for k in range(gallery.MOST):
+            read = reads[k] if k < len(reads) else None
+            item[f"shared{k}"] = shared[k] if k < len(shared) else NOTHING
+            item[f"read{k}"] = f"results/{name}/gallery/{read}.safetensors" if read else NOTHING
+            item[f"settings{k}"] = read or station
+        graph["station"][f"{name}-{station}"] = item
+        graph["station_figure"][f"{name}-{station}"] = {"scale": name, "station": station}
+
+
 def _add_images(graph, name, scale):
     checkpoints = f"results/{name}/checkpoints"
     common = (
@@ -121,9 +143,6 @@ def _add_images(graph, name, scale):
         else {"scale": name, "gpu": 0, "mem_mb": 2000}
     )
     device = {kind: {**common, "runtime": minutes} for kind, minutes in RUNTIME[scale.accelerator].items()}
-
-    # DVC hashes the user's archive too; other sources need no file beside the code.
-    graph["fetch"][name] = {"scale": name, "input": scale.data.path or NOTHING}
 
     resume = f"data/{name}/dataset.json"
     for step in scale.pretrain.segments:

@@ -17,6 +17,7 @@ KINDS = (
     "families",
     "discrete",
     "divergences",
+    "gallery",
     "figures",
     "tables",
     "report",

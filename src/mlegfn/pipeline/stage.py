@@ -17,6 +17,8 @@ from mlegfn.pipeline import engine, live, provenance, ranks, running, slots, ver
 from mlegfn.pipeline.snapshot import snapshot
 
 # One thread a process: results must not depend on the number of cores, and parallelism is the engine's.
+# What a stage's name says after its scale, in its order.
+KEYS = ("step", "arm", "seed", "problem", "family", "task", "station")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -28,13 +30,13 @@ def command(options):
         os.environ["MLEGFN_ALLOW_CPU"] = "1"
     if options.ranks is not None:
         os.environ["MLEGFN_RANKS"] = options.ranks
-    key = {k: getattr(options, k) for k in ("step", "arm", "seed", "problem", "family", "task")}
+    key = {k: getattr(options, k) for k in KEYS}
     return run(options.name, options.scale, {k: v for k, v in key.items() if v is not None})
 
 
 def stage_name(stage, scale_name, key):
     """The name by which DVC, Snakemake and the logs call a stage: ``finetune@digits-600-tbc-0``."""
-    parts = [key.get(k) for k in ("step", "arm", "seed", "problem", "family", "task")]
+    parts = [key.get(k) for k in KEYS]
     if key.get("arm") == "baseline":
         parts = ["baseline", key.get("step")]
     return f"{stage}@" + "-".join(str(part) for part in (scale_name, *parts) if part is not None)

@@ -1,0 +1,58 @@
+"""The stations of the lecture notes on diffusion models, from forward noising to text-to-image, one file each.
+
+A file in this folder that defines a :class:`~mlegfn.gallery.station.Station` *is* its registration: the stages
+``station`` and ``station_figure``, the report page and docs/gallery.md go over :func:`names`. Its settings are the
+block of its name in :mod:`mlegfn.gallery.settings`, its figure is drawn by the file of its name in
+:mod:`mlegfn.report.gallery`.
+"""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+__all__ = ["load", "names", "sources"]
+
+# What stations share; names starting with an underscore are skipped too.
+SHARED = {"fitting", "settings", "station"}
+MOST = 2  # as many shared packages, and as many stations, a station may read: dvc.yaml has a place for each
+
+
+def names():
+    """The stations' names, sorted: those of their files. Imports none of them, nor torch."""
+    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    return sorted(name for name in found - SHARED if not name.startswith("_"))
+
+
+def sources(name):
+    """(packages that it shares with others, stations that it reads, whether it reads images), from the text of its file.
+
+    For the pipeline's dependencies. What stations share lies in packages here whose names start with an underscore.
+    """
+    text = (Path(__path__[0]) / f"{name}.py").read_text(encoding="utf-8")
+    shared = sorted(set(re.findall(r"^\s*from mlegfn\.gallery(?:\.| import )(_\w+)", text, re.MULTILINE)))
+    reads = re.findall(r"^    reads = \((.*)\)$", text, re.MULTILINE)
+    reads = re.findall(r'"(\w+)"', reads[0]) if reads else []
+    if len(shared) > MOST or len(reads) > MOST or not set(reads) <= set(names()):
+        raise ValueError(f"gallery/{name}.py shares {shared} and reads {reads}: at most {MOST} of each kind")
+    images = re.search(r"^    images = True$", text, re.MULTILINE) is not None
+    return [f"src/mlegfn/gallery/{each}" for each in shared], reads, images
+
+
+def load(name):
+    """The ``Station`` class of file ``name``.py.
+
+    :raises ValueError: for a name that is no file here, or a file that defines no station or several
+    """
+    if name not in names():
+        raise ValueError(f"unknown station {name!r}; there are {', '.join(names())}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    station = importlib.import_module(f"{__name__}.station").Station
+    found = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, station) and each.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise ValueError(f"gallery/{name}.py must define exactly one Station, it defines {len(found)}")
+    return found[0]

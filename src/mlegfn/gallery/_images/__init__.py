@@ -1,0 +1,1 @@
+"""What the stations on images share."""

@@ -1,0 +1,1 @@
+"""What the stations in the plane share."""

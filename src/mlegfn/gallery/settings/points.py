@@ -1,0 +1,35 @@
+"""Settings of the stations in the plane."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlegfn.setting import Beta, Block, Index, Several, differ
+from mlegfn.validation import rule
+
+Problem = Literal["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
+
+
+class Forward(Block):
+    seed: Index
+    problems: Annotated[list[Problem], Field(min_length=1)] = Field(
+        description="where the points start; the scale's images are another start"
+    )
+    schedules: Annotated[list[Literal["linear", "cosine"]], Field(min_length=1)]
+    timesteps: Several = Field(description="T")
+    beta_start: Beta = Field(description="β_1 of the linear schedule")
+    beta_end: Beta = Field(description="β_T of the linear schedule")
+    points: Several = Field(
+        description="data of each start: the centres of the exact mixture x_t is drawn from"
+    )
+    samples: Several = Field(description="x_t drawn at each time for entropy and distance")
+    paths: Several = Field(description="simulated paths of one datum, against the closed form")
+    times: Several = Field(description="times at which entropy and distance are measured")
+
+    problems_differ = rule("problems")(differ)
+    schedules_differ = rule("schedules")(differ)
+
+    @rule("times", "timesteps")
+    def times_fit(times, timesteps):
+        if times > timesteps:
+            return f"must be at most timesteps, {timesteps}"

@@ -1,0 +1,91 @@
+"""What every station of the lecture notes is: a title, a paragraph, and a function from settings to what it found."""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+__all__ = ["Found", "Inputs", "Quantity", "Station"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured number: ``values``, one a seed, or a single one with its ``standard_error`` (of samples, images …).
+
+    what: a phrase that can stand in a table, without a final stop; unit: "" for none.
+    """
+
+    what: str
+    values: list
+    unit: str = ""
+    standard_error: float | None = None
+
+    def as_json(self):
+        return {**asdict(self), "values": [float(value) for value in self.values]}
+
+
+@dataclass
+class Found:
+    """What a station found.
+
+    quantities: {name: Quantity}, which claims-gallery.yaml speaks about and the station's table shows.
+    details: what JSON can hold, for the figure and its caption; tensors: {name: Tensor}, for the figure, and the
+    weights of models that other stations read. Nothing in either may depend on the time, the machine or a path.
+    """
+
+    quantities: dict
+    details: dict = field(default_factory=dict)
+    tensors: dict = field(default_factory=dict)
+
+
+class Station:
+    """A station. Its docstring is its paragraph on the report page: whole sentences, one formula at most.
+
+    title; order: its place in the gallery; notes: which part of the lecture notes it is;
+    reads: names of stations whose tensors it reads; images: whether it reads the scale's images.
+    Both stand on a line of their own: ``gallery.sources`` reads them from the text.
+    """
+
+    title: str
+    order: int
+    notes: str
+    reads = ()
+    images = False
+
+    @classmethod
+    def run(cls, settings, inputs):
+        """``Found`` of ``settings``, the block of its name; ``inputs``: :class:`Inputs`."""
+        raise NotImplementedError
+
+    @classmethod
+    def description(cls):
+        return {
+            "title": cls.title,
+            "order": cls.order,
+            "notes": cls.notes,
+            "about": " ".join(cls.__doc__.split()),
+        }
+
+
+class Inputs:
+    """What a station may read: the images of its scale, and what the stations in its ``reads`` found."""
+
+    def __init__(self, scale_name, block):
+        self.scale_name, self.block = scale_name, block
+
+    @cached_property
+    def images(self):
+        """The scale's images: ``train_images`` uint8 [N, C, H, W], ``train_labels``, ``levels`` and so on."""
+        from mlegfn import paths
+        from mlegfn.data import load_images
+
+        return load_images(paths.data(self.scale_name))
+
+    def settings(self, station):
+        """The settings of another station."""
+        return getattr(self.block, station)
+
+    def tensors(self, station):
+        """{name: Tensor} of another station; a missing or broken file is a UserError."""
+        from mlegfn import paths
+        from mlegfn.training.checkpoint import read_safetensors
+
+        return read_safetensors(paths.results(self.scale_name, "gallery", f"{station}.safetensors"))
