@@ -11,7 +11,7 @@ import pkgutil
 import re
 from pathlib import Path
 
-__all__ = ["load", "names", "sources"]
+__all__ = ["load", "names", "sources", "titles"]
 
 # What stations share; names starting with an underscore are skipped too.
 SHARED = {"fitting", "settings", "station"}
@@ -37,6 +37,18 @@ def sources(name):
         raise ValueError(f"gallery/{name}.py shares {shared} and reads {reads}: at most {MOST} of each kind")
     images = re.search(r"^    images = True$", text, re.MULTILINE) is not None
     return [f"src/mlegfn/gallery/{each}" for each in shared], reads, images
+
+
+def titles():
+    """{name: (title, part of the lecture notes)} of every station, in the gallery's order, from the texts of their files."""
+    found = {}
+    for name in names():
+        text = (Path(__path__[0]) / f"{name}.py").read_text(encoding="utf-8")
+        said = dict(re.findall(r'^    (title|order|notes) = "?([^"\n]*)"?$', text, re.MULTILINE))
+        if set(said) != {"title", "order", "notes"}:
+            raise ValueError(f"gallery/{name}.py must give title, order and notes, each on a line of its own")
+        found[name] = (int(said["order"]), said["title"], said["notes"])
+    return {name: found[name][1:] for name in sorted(found, key=found.get)}
 
 
 def load(name):

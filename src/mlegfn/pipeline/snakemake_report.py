@@ -1,6 +1,6 @@
 """What `snakemake --report` shows of a scale: which outputs, in which category, under which caption.
 
-A caption says what the papers claim, from claims.yaml, and what the verdicts say of it here. ITEMS is the only
+A caption says what the papers claim, from claims.yaml and claims-gallery.yaml, and what the verdicts say of it here. ITEMS is the only
 list; an output of a new kind of figure or table is shown all the same, under its file's name.
 """
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from mlegfn import gallery
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
 from mlegfn.yaml_file import read_yaml
@@ -60,7 +61,19 @@ ITEMS = {
     "report/discrete": Item("Verdicts on the planar problems as bits", ("discrete-",)),
     "report/divergences": Item("Verdicts on the second paper's claims", ("divergences-", "variance-")),
     "report/divergences-objectives": Item("Which objective to use"),
+    "report/gallery": Item("Verdicts on the stations of the lecture notes"),
 }
+GALLERY = "gallery-"  # the figures and tables of the stations, each titled by its file
+
+
+def item_of(key):
+    """The ``Item`` of ``figures/figure1``: a station's is titled by its file, and claims begin with its name."""
+    stem = key.split("/")[1]
+    if key not in ITEMS and stem.startswith(GALLERY):
+        name = stem.removeprefix(GALLERY)
+        title, _ = gallery.titles().get(name, (stem, ""))
+        return Item(title, (f"{name}-",))
+    return ITEMS.get(key, Item(stem))
 
 
 class Report:
@@ -85,7 +98,7 @@ class Report:
         if (key := self.key(path)) is None:
             return path
         kind, stem = key.split("/")
-        title = ITEMS.get(key, Item(stem)).title
+        title = item_of(key).title
         caption = self.captions / kind / f"{stem}.rst"
         labels = {"result": title, "file": Path(path).name}
         return report(path, caption=str(caption), category=SHOWN[kind][0], labels=labels)
@@ -108,7 +121,7 @@ class Report:
             ]
         }
         for key in filter(None, map(self.key, outputs)):
-            item = ITEMS.get(key, Item(key.split("/")[1]))
+            item = item_of(key)
             about = {name: claim for name, claim in claims.items() if name.startswith(item.claims)}
             pages[key] = [item.title, *lines(about, verdicts)]
         for name, (title, *paragraphs) in pages.items():
@@ -118,14 +131,17 @@ class Report:
                 write_text(path, text)
 
     def claims(self):
-        """claims.yaml as it stands; where it is broken, none: that is the verdict's stage to say."""
-        try:
-            found = read_yaml("claims.yaml")
-        except UserError:
-            return {}
+        """claims.yaml and claims-gallery.yaml as they stand; a broken one has none: that is a verdict's stage to say."""
+        found = {}
+        for path in ("claims.yaml", "claims-gallery.yaml"):
+            try:
+                read = read_yaml(path)
+            except UserError:
+                continue
+            found |= read if isinstance(read, dict) else {}
         return {
             name: claim
-            for name, claim in (found if isinstance(found, dict) else {}).items()
+            for name, claim in found.items()
             if isinstance(name, str)
             and isinstance(claim, dict)
             and {"claim", "paper", "source"} <= set(claim)

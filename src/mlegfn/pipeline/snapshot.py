@@ -20,7 +20,7 @@ def snapshot(name, scale_name):
     settings = {key: look_up(values, key) for key in stage.params}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for dep in stage.deps:
-        if dep.startswith(("src/", "claims.yaml")):
+        if dep.startswith(("src/", "claims")):
             modules = sorted(Path(dep).rglob("*.py")) if Path(dep).is_dir() else [Path(dep)]
             for module in modules:
                 found = sha256(module) if module.is_file() else "missing"

@@ -11,7 +11,16 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 # What git tracks and what can determine a result. Results, dvc.lock, tests and docs cannot.
-DECISIVE = ("src", "params.yaml", "dvc.yaml", "graph.json", "claims.yaml", "requirements.lock", "Snakefile")
+DECISIVE = (
+    "src",
+    "params.yaml",
+    "dvc.yaml",
+    "graph.json",
+    "claims.yaml",
+    "claims-gallery.yaml",
+    "requirements.lock",
+    "Snakefile",
+)
 
 
 def git_state():

@@ -20,7 +20,15 @@ def of(figure, scale, settings, metrics):
         "divergences-mixture": lambda: _densities(scale, "Mixture of nine Gaussians"),
         "divergences-alpha": _alpha,
     }.get(figure.name)
-    return f"{figure.title} at the scale {scale}. {describe() if describe else ''}".strip()
+    said = _caption(scale, figure.name) if figure.item else describe() if describe else ""
+    return f"{figure.title} at the scale {scale}. {said}".strip()
+
+
+def _caption(scale, name):
+    """A station's caption, which says what each of its panels shows, without its bold title."""
+    path = Path("results", scale, "figures", f"{name}.md")
+    text = path.read_text(encoding="utf-8").split("\n\n")[0] if path.is_file() else ""
+    return " ".join(text.partition("). ")[2].replace("`", "").replace("**", "").split())
 
 
 def _figure1(metrics):

@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
+from mlegfn import gallery
+
 
 class Figure(NamedTuple):
     """A file ``results/<scale>/figures/<name>.*`` of ``stage``.
 
-    ``paper``: what the paper shows, beside the claims; ``claims``: (kinds of test, tasks or None for all);
-    ``charts``: the interactive ones in charts.py or frames.py that go with it.
+    ``paper``: what the paper shows, beside the claims; ``claims``: (kinds of test, tasks or stations, None for all);
+    ``charts``: the interactive ones in charts.py or frames.py that go with it; ``item``: what the stage is of, where
+    a scale has several.
     """
 
     name: str
@@ -16,11 +19,21 @@ class Figure(NamedTuple):
     paper: str
     claims: tuple = ((), None)
     charts: tuple = ()
+    item: str | None = None
+
+    def at(self, scale):
+        """The name of the stage at a scale."""
+        return stage_at(self.stage, scale, self.item)
 
     def has(self, test):
         """Whether a claim with this test belongs here."""
         kinds, tasks = self.claims
-        return test.kind in kinds and (tasks is None or test.task in tasks)
+        about = test.station if test.kind == "gallery_below" else getattr(test, "task", None)
+        return test.kind in kinds and (tasks is None or about in tasks)
+
+
+def stage_at(stage, scale, item):
+    return f"{stage}@{scale}" + (f"-{item}" if item else "")
 
 
 class Page(NamedTuple):
@@ -29,6 +42,11 @@ class Page(NamedTuple):
     path: str
     stage: str
     title: str
+    item: str | None = None
+
+    def at(self, scale):
+        """The name of the stage at a scale."""
+        return stage_at(self.stage, scale, self.item)
 
 
 class Section(NamedTuple):
@@ -185,6 +203,28 @@ SECTIONS = (
             ),
             Page("tables/divergences.md", "divergences_report", "Every objective, beside the paper's values"),
             Page("tables/divergences-gradients.md", "divergences_report", "Covariance of the gradients"),
+        ),
+    ),
+    Section(
+        "gallery",
+        "The diffusion models of the lecture notes",
+        "Gallery",
+        "From noising to text-to-image, a station at a time, each a model that a laptop trains in minutes. Beside each "
+        "figure stands what the notes say there; what must be true of it is decided from its numbers.",
+        tuple(
+            Figure(
+                f"gallery-{name}",
+                "station_figure",
+                title,
+                f"The lecture notes: {notes}.",
+                (("gallery_below",), (name,)),
+                item=name,
+            )
+            for name, (title, notes) in gallery.titles().items()
+        ),
+        tuple(
+            Page(f"tables/gallery-{name}.md", "station_figure", title, item=name)
+            for name, (title, _) in gallery.titles().items()
         ),
     ),
 )

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 from mlegfn import config, graph
 from mlegfn.pipeline import engine
-from mlegfn.report import claims
 from mlegfn.report.site import alts, charts, files, frames, markup, readings, records, verdicts
 from mlegfn.report.site.figures import SECTIONS
 
@@ -24,9 +23,7 @@ class Site:
         graph.check(self.params)
         self.stages = engine.read().stages
         self.records, self.charts, self.shown, self._metrics, self._measured = {}, {}, {}, {}, {}
-        self.tests = {
-            each.id: each.test for _, kind in verdicts.REPORTS.values() for each in claims.load(report=kind)
-        }
+        self.tests = verdicts.tests()
         self.verdicts = [
             row
             for name in self.params.scales
@@ -48,10 +45,8 @@ class Site:
         }
 
     def _section(self, section):
-        stages = {figure.stage for figure in section.figures} | {page.stage for page in section.tables}
-        scales = [
-            name for name in self.params.scales if any(f"{stage}@{name}" in self.stages for stage in stages)
-        ]
+        shown = [*section.figures, *section.tables]
+        scales = [name for name in self.params.scales if any(each.at(name) in self.stages for each in shown)]
         there = [
             name for name in scales if any(files.picture(name, figure.name) for figure in section.figures)
         ]
@@ -93,7 +88,7 @@ class Site:
 
     def _at(self, figure, scale):
         """A figure at one scale."""
-        settings, stage = self.params.scales[scale], f"{figure.stage}@{scale}"
+        settings, stage = self.params.scales[scale], figure.at(scale)
         kind, content = files.picture(scale, figure.name)
         digest = hashlib.sha256(content).hexdigest()
         same = self.shown.setdefault(digest, scale)
@@ -162,13 +157,13 @@ class Site:
             path = Path("results", scale, page.path)
             if not path.is_file():
                 continue
-            self._record(f"{page.stage}@{scale}")
-            with files.written_by(f"{page.stage}@{scale}", path):
+            self._record(page.at(scale))
+            with files.written_by(page.at(scale), path):
                 prose, tables = markup.split(path.read_text(encoding="utf-8").split("\n![")[0])
             found.append(
                 {
                     "scale": scale,
-                    "stage": f"{page.stage}@{scale}",
+                    "stage": page.at(scale),
                     "path": str(path),
                     "id": f"{path.stem}-{scale}",
                     "prose": prose,
@@ -183,7 +178,7 @@ class Site:
             section.short
             for section in SECTIONS
             if any(
-                files.picture(name, figure.name) and f"{figure.stage}@{name}" in self.stages
+                files.picture(name, figure.name) and figure.at(name) in self.stages
                 for figure in section.figures
             )
         ]

@@ -1,7 +1,8 @@
 """Verdicts in sentences. Every number and every word that judges comes from a verdict file."""
 
 TESTED = ("reproduced", "not reproduced")
-PAPERS = {"verdict": "2209.02606", "discrete": "2202.01361", "divergences": "2410.09355"}
+NOTES = "lecture notes"
+PAPERS = {"verdict": "2209.02606", "discrete": "2202.01361", "divergences": "2410.09355", "gallery": NOTES}
 
 
 # Figure 1's claim, its control without the term, and the comparison at equal cost.

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from mlegfn.artifacts import read_json
+from mlegfn.report import claims
+from mlegfn.report.gallery import claims as gallery_claims
 from mlegfn.report.site import markup, readings
 from mlegfn.report.site.files import written_by
 
@@ -11,7 +13,17 @@ REPORTS = {
     "verdict": ("verdict", "images"),
     "discrete": ("discrete_report", "discrete"),
     "divergences": ("divergences_report", "divergences"),
+    "gallery": ("gallery_report", "gallery"),
 }
+
+
+def tests():
+    """``{claim: its test}`` of every claim in every file; broken ones are a UserError."""
+    found = {}
+    for _, kind in REPORTS.values():
+        of = gallery_claims.load() if kind == "gallery" else claims.load(report=kind)
+        found |= {each.id: each.test for each in of}
+    return found
 
 
 def of_scale(scale, stages, record_of, measured_at):
