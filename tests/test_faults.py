@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -83,6 +84,18 @@ def test_a_folder_that_fails_names_itself_whatever_the_library_raises(tmp_path, 
         save_file({"weights": numpy.zeros(4096)}, folder / "state.safetensors")
     assert str(explain(raised.value)).startswith(f"{tmp_path / 'checkpoint'}: larger than")
     assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_cannot_be_copied_is_one_line(tmp_path, small_files):
+    """shutil collects what each file said, and gives its own error no number."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    (tmp_path / "point").mkdir()
+    (tmp_path / "point/weights").write_bytes(bytes(8192))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    with pytest.raises(shutil.Error) as raised, artifacts.atomic_directory(tmp_path / "checkpoint") as folder:
+        shutil.copytree(tmp_path / "point", folder / "point")
+    assert str(explain(raised.value)).startswith(f"{tmp_path / 'checkpoint'}: larger than")
+    assert os.listdir(tmp_path) == ["point"]
 
 
 def test_a_full_cache_is_the_users_to_mend(tmp_path, monkeypatch, capsys):

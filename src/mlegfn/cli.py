@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import sys
 
 from mlegfn import arguments
@@ -79,7 +80,8 @@ def explain(error, lower=STAGE_MEMORY, unnamed="a file"):
 
     ``lower``: the setting that saves memory. ``unnamed``: what to call a file that the error does not name.
     """
-    text = str(error)
+    # Of a folder that was copied, each file's error is text in a list; once the error has a name, str() leaves it out.
+    text = f"{error} {error.args}" if isinstance(error, shutil.Error) else str(error)
     number = getattr(error, "errno", None) or _kernel_said(text)
     quoted = re.search(r"""['"]([^'"\n]*/[^'"\n]+)['"]""", text)
     name = getattr(error, "filename", None) or (quoted[1] if quoted else unnamed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlegfn import config
 from mlegfn.artifacts import write_text
 from mlegfn.report import families
+from mlegfn.report.gallery import page
 
 OBJECTIVES = "results/divergences/report/divergences-objectives.md"
 
@@ -23,7 +24,11 @@ def updated(document, **tables):
 
 def documents(root="."):
     """``{path: {name: what stands between its markers}}`` of every document with computed parts."""
-    return {"README.md": tables(root), "docs/objectives.md": {"objectives": objectives(root)}}
+    return {
+        "README.md": tables(root),
+        "docs/objectives.md": {"objectives": objectives(root)},
+        "docs/gallery.md": {"stations": page.sections(root)},
+    }
 
 
 def tables(root="."):
