@@ -1,6 +1,6 @@
 """The fault campaign: what is killed, filled, made read-only, flipped or run twice costs neither data nor truth.
 
-    python benchmarks/faults.py --kills 50 --terms 20 --disks 12 --readonly 6 --flips 120 --twice 2 --clean 5
+    python benchmarks/faults.py --kills 50 --terms 20 --full 12 --readonly 6 --flips 120 --twice 3 --clean 5
     python benchmarks/faults.py --resume …      # goes on where it was cut off
     python benchmarks/faults.py --only kill --kills 3
     python benchmarks/faults.py --render        # benchmarks/results/faults.json -> docs/faults.md
