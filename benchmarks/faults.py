@@ -1,7 +1,8 @@
 """The fault campaign: what is killed, filled, made read-only, flipped or run twice costs neither data nor truth.
 
     python benchmarks/faults.py --kills 50 --terms 20 --full 12 --readonly 6 --flips 120 --twice 3 --clean 5
-    python benchmarks/faults.py --resume …      # goes on where it was cut off
+    python benchmarks/faults.py --resume …      # goes on where it was cut off; kinds of another commit begin anew
+    python benchmarks/faults.py --gather        # benchmarks/results/faults.json from the trials of all kinds
     python benchmarks/faults.py --only kill --kills 3
     python benchmarks/faults.py --render        # benchmarks/results/faults.json -> docs/faults.md
 
@@ -54,6 +55,7 @@ def options():
     parser.add_argument("--venv", type=Path, default=REPOSITORY / ".venv")
     parser.add_argument("--resume", action="store_true", help="keep WORK's reference and trials, do the rest")
     parser.add_argument("--keep", action="store_true", help="keep the clones of trials that failed")
+    parser.add_argument("--gather", action="store_true", help="only gather the trials that there are")
     parser.add_argument("--render", action="store_true", help="only write docs/faults.md anew")
     return parser.parse_args()
 
@@ -70,13 +72,18 @@ def main():
         sys.exit(f"{trials}: there is a campaign already; --resume goes on with it, or delete {work}")
     work.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else []
-    if other := {each["commit"] for each in done} - {head}:
-        sys.exit(f"{trials}: has trials of {', '.join(sorted(other))}, but HEAD is {head}; delete {work}")
-    Checkout.source = work / "source.git"
+    if chosen.gather:
+        return report.write(done, json.loads((work / "reference.json").read_text()), chosen, machine)
+    wanted = set(chosen.only or KINDS)
+    # Kinds may be tried one after the other, with what they found mended in between; one kind is of one commit.
+    done = [each for each in done if each["commit"] == head or each["kind"] not in wanted]
+    base = work / head[:12]
+    base.mkdir(exist_ok=True)
+    Checkout.source = base / "source.git"
     if not Checkout.source.exists():
         origin = f"file://{REPOSITORY}"
         subprocess.run(["git", "clone", "-q", "--bare", "--depth", "1", origin, Checkout.source], check=True)
-    context = SimpleNamespace(folder=work, venv=chosen.venv.resolve(), chain=chosen.chain, part=chosen.part)
+    context = SimpleNamespace(folder=base, venv=chosen.venv.resolve(), chain=chosen.chain, part=chosen.part)
     undisturbed(context)
     known = {(each["kind"], each["index"]) for each in done}
     for kind, (option, _, module, function) in KINDS.items():
@@ -139,6 +146,7 @@ def undisturbed(context):
         longer.remove()
     found = json.loads(file.read_text())
     context.reference, context.longer = found["run"], found["longer"]
+    save(context.folder.parent / "reference.json", found["run"])
     seconds, again = context.reference["seconds"], context.reference["again_s"]
     context.expected_s = again + (seconds - again) * context.part / STAGES if context.part else seconds
     print(f"undisturbed: {context.reference['seconds']:.0f} s", flush=True)

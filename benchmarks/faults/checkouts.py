@@ -15,7 +15,7 @@ from faults import processes
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What differs from run to run by its nature: what stages print, states of interrupted trainings, wall times.
 UNEQUAL = ("logs", "scratch", "provenance")
-STAGES = 65  # of the scale smoke, for how long a part of them takes
+STAGES = 68  # of the scale smoke, for how long a part of them takes
 RUN = ("make", "reproduce", "SCALE=smoke")
 
 

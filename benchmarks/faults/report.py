@@ -99,7 +99,8 @@ def row(kind, trials):
     failed = sum(not each["ok"] for each in mine)
     did, holds = KINDS[kind]
     said = "every time" if not failed else f"**not in {failed} of {len(mine)} trials**"
-    return f"| {did} | {faults} in {len(mine)} checkouts | {holds} | {said} |"
+    commits = ", ".join(sorted({each["commit"][:8] for each in mine}))
+    return f"| {did} | {faults} in {len(mine)} checkouts | {holds} | {said} | {commits} |"
 
 
 def number(each):
@@ -198,11 +199,11 @@ def render():
     absent = [kind for kind in KINDS if kind not in {each["kind"] for each in trials}]
     lines = [
         HEAD,
-        f"Commit {machine['commit'][:12]}, {machine['cores']} cores ({machine['cpu']}), seed {result['seed']}. The "
+        f"On {machine['cores']} cores ({machine['cpu']}), seed {result['seed']}. The "
         f"undisturbed run took {result['undisturbed_s']:g} s; {result['files_compared']} paths are compared.{began}"
         + (f" Not tried: {', '.join(absent)} (mounts need root)." if absent else "")
         + "\n",
-        "| what was done | faults | what must hold | held |\n|---|---|---|---|",
+        "| what was done | faults | what must hold | held | commit |\n|---|---|---|---|---|",
         *rows,
         "",
         *details(trials),
