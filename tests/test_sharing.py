@@ -177,6 +177,7 @@ def test_a_stage_uses_nothing_that_is_not_as_it_was_made(committed, tmp_path):
     ran = runs(checkout)
     shown = checkout.run("mlegfn", "reproduce", "--scale", "smoke").stdout
     assert f"{DATA}: was altered, is as recorded again" in shown
+    assert f"{weights} of {CHECKPOINT}: was altered, is as recorded again" in shown
     again = {name for name, count in runs(checkout).items() if count > ran[name]}
     assert not again, "the cache and git have everything"
     assert outputs(checkout) == outputs(committed)

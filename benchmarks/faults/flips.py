@@ -34,7 +34,7 @@ def flip(context, index, draw):
         base.forget([consumer])
     before = base.manifest()
     code, said = act(base, way, artifact, command)
-    record |= judged(base, way, code, said, names, before)
+    record |= judged(base, way, code, said, names, before, artifact)
     if not record["ok"]:
         record["said"] = said[-1500:]
     mend(context, base)
@@ -201,7 +201,7 @@ def act(base, way, artifact, command):
     return code, said
 
 
-def judged(base, way, code, said, names, before):
+def judged(base, way, code, said, names, before, artifact):
     """The outcome of a way in one word, and whether it may be so.
 
     refused: it ended with code 2, named the file and made nothing. mended: it ended well, named the file, and
@@ -209,6 +209,11 @@ def judged(base, way, code, said, names, before):
     """
     named = any(name in said for name in names)
     made = [path for path in differing(base.manifest(), before) if not path.startswith("git status")]
+    if way in (
+        "dvc checkout",
+        "dvc pull",
+    ):  # DVC itself puts the artifact there, whatever it is; the stage must not use it
+        made = [path for path in made if path != artifact and not path.startswith(f"{artifact}/")]
     right = not differing(base.manifest(), base.at_first)
     if code == 0 and right and way in ("reproduce", "restore"):
         outcome = "mended" if named else "silently mended"

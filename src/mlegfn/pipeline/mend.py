@@ -170,7 +170,7 @@ def before_running(pipeline):
                 if all(mended(repo, each) for each in wrong) and not cache_lacks(repo, stage, recorded):
                     for each in wrong:
                         was = "missing" if each.found is None else "altered"
-                        print(f"{each.path}: was {was}, is as recorded again")
+                        print(f"{each.named}: was {was}, is as recorded again")
                     done = True
     return done
 

@@ -33,9 +33,15 @@ class Difference:
     def __str__(self):
         if self.found is None:
             return f"{self.path}: missing, dvc.lock records {self.recorded} ({self.stage})"
+        return (
+            f"{self.named}: not what {self.stage} made (MD5 {self.found}, dvc.lock records {self.recorded})"
+        )
+
+    @property
+    def named(self):
+        """The path; of a folder, the files in it that differ, too."""
         where = ", ".join(self.files[:3]) + (", …" if len(self.files) > 3 else "")
-        inside = "" if self.files == [self.path] else f" of {self.path}"
-        return f"{where}{inside}: not what {self.stage} made (MD5 {self.found}, dvc.lock records {self.recorded})"
+        return where if self.files == [self.path] else f"{where} of {self.path}"
 
 
 def inputs(name, scale_name):
