@@ -11,7 +11,7 @@ from mlegfn.gallery.station import Found, Quantity, Station
 from mlegfn.randomness import generator
 
 FAR = 3  # standard deviations of the data's own noise about the curve
-EXTENT = 3.0  # the fields are shown on [−EXTENT, EXTENT]², in the model's units
+EXTENT = 2.7  # the fields are shown on [−EXTENT, EXTENT]², in the model's units
 
 
 class Spiral(Station):

@@ -25,7 +25,7 @@ def plot(found):
     from matplotlib.figure import Figure
 
     shown, extent = found.details["shown"], found.details["extent"]
-    figure = Figure(figsize=(style.WIDTH, 4.3), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 4.05), layout="constrained")
     axes = figure.subplots(3, len(shown), squeeze=False)
     for row, name in enumerate(("data", "model")):
         states = found.tensors[name]
@@ -47,6 +47,7 @@ def plot(found):
     for axis in axes.flat:
         axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
         axis.grid(False)
+        axis.spines[:].set_visible(True)
     for axis, t in zip(axes[0], shown, strict=True):
         axis.set_title(f"t = {t}")
     if shown[0] == 0:
