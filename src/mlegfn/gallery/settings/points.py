@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlegfn.setting import Beta, Block, Count, Index, Several, differ
-from mlegfn.training_settings import Optimizer
+from mlegfn.training_settings import Network, Optimizer
 from mlegfn.validation import rule
 
 Problem = Literal["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
@@ -60,3 +60,33 @@ class Spiral(Block):
     def columns_fit(columns, timesteps):
         if columns > timesteps:
             return f"must be at most timesteps, {timesteps}"
+
+
+class SchedulePoints(Block):
+    problem: Problem
+    hidden: Count = Field(description="width of the perceptron")
+    layers: Count = Field(description="its hidden layers, beside the first")
+    steps: Count = Field(description="of training, for each schedule")
+    batch: Count = Field(description="points of a step, drawn anew; a multiple of T sees every t equally often")
+    optimizer: Optimizer
+    test: Several = Field(description="points the bound is measured on")
+
+
+class ScheduleImages(Block):
+    network: Network
+    steps: Count = Field(description="of training, for each schedule")
+    batch: Count = Field(description="images of a step")
+    optimizer: Optimizer
+    test: Several = Field(description="test images the bound is measured on, or all there are")
+
+
+class Schedules(Block):
+    seeds: Annotated[list[Index], Field(min_length=1)]
+    timesteps: Several = Field(description="T: few, or the bound hardly depends on the schedule")
+    beta_start: Beta = Field(description="β_1 of the linear schedule")
+    beta_end: Beta = Field(description="β_T of the linear schedule; the learned one starts with its ends")
+    units: Count = Field(description="width of the monotone network")
+    points: SchedulePoints
+    images: ScheduleImages
+
+    seeds_differ = rule("seeds")(differ)
