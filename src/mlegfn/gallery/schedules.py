@@ -13,7 +13,7 @@ from mlegfn.gallery.fitting import fit, initialised
 from mlegfn.gallery.station import Found, Quantity, Station
 from mlegfn.networks.mlp import TimeMLP
 from mlegfn.networks.unet import eps_network
-from mlegfn.randomness import batch_indices, generator
+from mlegfn.randomness import batch_indices
 
 SCHEDULES = ("linear", "cosine", "learned")
 NATS_PER_BIT = 0.6931471805599453
@@ -111,7 +111,7 @@ class Images:
 
 
 class UNet(torch.nn.Module):
-    """(x, time) → ε_θ of diffusers' network, whose answer is an object."""
+    """(x, time) → v_θ of diffusers' network, whose answer is an object."""
 
     def __init__(self, unet):
         super().__init__()

@@ -50,9 +50,7 @@ class MonotoneSchedule(nn.Module):
             )
         centres = (torch.arange(units) + 0.5) / units
         slope = torch.full((units,), SLOPE * units)
-        self.register_buffer(
-            "place", torch.linspace(0, 1, timesteps, dtype=torch.float64), persistent=False
-        )
+        self.register_buffer("place", torch.linspace(0, 1, timesteps, dtype=torch.float64), persistent=False)
         self.slope = nn.Parameter(inverse_softplus(slope) / PACE)
         self.bias = nn.Parameter(-slope * centres / PACE)
         self.share = nn.Parameter(torch.full((units,), START / PACE))

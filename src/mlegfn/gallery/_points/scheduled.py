@@ -28,7 +28,11 @@ class Scheduled(nn.Module):
 
     P_F has the posterior's variance β̃_t for t ≥ 2, as in variational diffusion models, and at t = 1 the variance
     e^ρ (1 − ᾱ_1)/ᾱ_1 with a learned ρ: x_0's spread about x_1/√ᾱ_1 times what the network cannot remove of it.
-    network(x, time) → ε_θ; schedule: ``betas()`` [T]; levels: as for ``DenoisingModel``.
+
+    network(x, time) → v_θ, and ε_θ = √(1 − ᾱ_t) x + √ᾱ_t v_θ (T. Salimans, J. Ho 2022, arXiv 2202.00512, §4): a step
+    from far more noise to less multiplies errors of ε by up to a thousand, which a network that answered ε itself
+    would first have to unlearn, under one schedule more than under another.
+    schedule: ``betas()`` [T]; levels: as for ``DenoisingModel``.
     """
 
     def __init__(self, network, schedule, levels=None):
@@ -42,7 +46,13 @@ class Scheduled(nn.Module):
         table = fixed_log_variance(process, "small")
         last = (process.noise_variance[1] / process.alpha_bar[1]).log() + self.rho.double()
         table = torch.cat([table[:1], last[None], table[2:]])
-        return DenoisingModel(self.network, process, table, self.levels)
+
+        def eps(x, time):
+            t = time + 1  # the network counts from 0, the process's tables from x_0
+            v = self.network(x, time)
+            return process.table("noise_std", t, x) * x + process.table("sqrt_alpha_bar", t, x) * v
+
+        return DenoisingModel(eps, process, table, self.levels)
 
 
 def bound(model, x_0, t, eps):

@@ -67,7 +67,9 @@ class SchedulePoints(Block):
     hidden: Count = Field(description="width of the perceptron")
     layers: Count = Field(description="its hidden layers, beside the first")
     steps: Count = Field(description="of training, for each schedule")
-    batch: Count = Field(description="points of a step, drawn anew; a multiple of T sees every t equally often")
+    batch: Count = Field(
+        description="points of a step, drawn anew; a multiple of T sees every t equally often"
+    )
     optimizer: Optimizer
     test: Several = Field(description="points the bound is measured on")
 
