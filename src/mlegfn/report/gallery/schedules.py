@@ -19,7 +19,7 @@ def plot(found):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(style.WIDTH, 3.9), layout="constrained")
-    axes = figure.subplots(2, 4, width_ratios=[1, 1, 1, 0.9])
+    axes = figure.subplots(2, 4, width_ratios=[1, 1, 1, 1.05])
     for row, start in zip(axes, STARTS, strict=True):
         curves(row[:3], found, start)
         bounds(row[3], found, start)
@@ -48,7 +48,7 @@ def curves(axes, found, start):
                 axis.plot(times, each, color=colour, linewidth=0.9, alpha=0.8, label=label)
     beta.set(ylim=(0, 1))
     cost.set(yscale="log")
-    cost.set_ylabel(f"L_{{t−1}}, {found.details[start]['unit']}".replace("{", "").replace("}", ""))
+    cost.set_ylabel(f"L_t−1, {found.details[start]['unit']}")
 
 
 def bounds(axis, found, start):
@@ -67,7 +67,7 @@ def bounds(axis, found, start):
             linewidth=1,
         )
         axis.plot([place + 0.25] * len(values), values, ".", color=COLOURS[schedule], markersize=2.5)
-    axis.set_xticks(range(len(COLOURS)), COLOURS)
+    axis.set_xticks(range(len(COLOURS)), COLOURS, fontsize=6.5)
     axis.set(xlim=(-0.5, len(COLOURS) - 0.4), ylabel=found.details[start]["unit"])
 
 
