@@ -42,6 +42,7 @@ STAGES = {
     "divergences_report": ("divergences",),
     "station": None,
     "station_figure": None,
+    "gallery_animation": None,
     "gallery_report": ("gallery",),
 }
 
@@ -122,7 +123,7 @@ def _add_families(graph, name, settings):
 
 
 def _add_gallery(graph, name, settings):
-    """A stage a station, and one that draws it."""
+    """A stage a station, and one that draws it; the spiral moves, too."""
     for station in settings.names:
         shared, reads, images = gallery.sources(station)
         item = {"scale": name, "station": station, "images": f"data/{name}" if images else NOTHING}
@@ -133,6 +134,8 @@ def _add_gallery(graph, name, settings):
             item[f"settings{k}"] = read or station
         graph["station"][f"{name}-{station}"] = item
         graph["station_figure"][f"{name}-{station}"] = {"scale": name, "station": station}
+    if settings.spiral is not None:
+        graph["gallery_animation"][name] = {"scale": name}
 
 
 def _add_images(graph, name, scale):

@@ -27,6 +27,7 @@ FORMATS = {
     ".sh": "application/x-sh",
     ".svg": "image/svg+xml",
     ".toml": "application/toml",
+    ".webp": "image/webp",
     ".yaml": "application/yaml",
     ".yml": "application/yaml",
 }

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from mlegfn.gallery.settings.images import Algorithms
-from mlegfn.gallery.settings.points import Forward
+from mlegfn.gallery.settings.points import Forward, Schedules, Spiral
 from mlegfn.setting import Block
 
 
@@ -11,6 +11,8 @@ class Gallery(Block):
     """The stations of the lecture notes; one that is not named does not run at the scale."""
 
     forward: Forward | None = Field(default=None, description="forward diffusion")
+    spiral: Spiral | None = Field(default=None, description="recovery of a spiral")
+    schedules: Schedules | None = Field(default=None, description="noise schedules")
     algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
 
     @property
