@@ -20,3 +20,10 @@ def show(axis, images, columns, title="", gap=1):
     axis.imshow(sheet(images, columns, gap), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_axis_off()
     axis.set_title(title)
+
+
+def columns(axes, images, titles, gap=1):
+    """A column of images [N, C, H, W] on each axis, under its title."""
+    for axis, each, title in zip(axes, images, titles, strict=True):
+        show(axis, each, 1, title, gap)
+        axis.set_title(title, loc="center", fontsize=7)
