@@ -26,7 +26,7 @@ CHAIN = {
 OPTIMIZER = {"lr": 0.002, "warmup": 0, "clip": 1.0, "ema_decay": 0.9}
 TINY = {
     "algorithms": settings.Algorithms(
-        **CHAIN, seed=0, steps=2, batch=4, optimizer=OPTIMIZER, samples=6, projections=5
+        **CHAIN, seed=0, steps=2, batch=4, optimizer=OPTIMIZER, samples=6, parts=2, projections=5
     ),
     "progressive": settings.Progressive(seed=0, samples=4, times=5, images=4),
     "shared": settings.Shared(

@@ -34,7 +34,15 @@ class Algorithms(Chain):
     batch: Count
     optimizer: Optimizer
     samples: Several = Field(description="drawn with Algorithm 2, and compared with as many test images")
+    parts: Several = Field(
+        description="of the samples, over which the error of a ratio of distances is taken"
+    )
     projections: Count = Field(description="random directions of the sliced Wasserstein distance")
+
+    @rule("parts", "samples")
+    def parts_have_images(parts, samples):
+        if parts > samples:
+            return f"must be at most samples, {samples}"
 
 
 class Progressive(Block):
