@@ -39,18 +39,18 @@ def test_the_parts_are_what_they_are_called():
 
 def test_replacement_is_biased_on_a_gaussian_and_resampling_approaches_the_conditional_law():
     """x ~ N(0, [[1, ρ], [ρ, 1]]), ρ = 0.9, x_1 = 1 known: x_2 is N(0.9, 0.19). With exact ε, replacement gives a mean
-    near 0.6 and too much variance; twenty resamplings come near to both. Known pixels that are not noised to the
+    near 0.6 and too much variance; twelve resamplings come near to both. Known pixels that are not noised to the
     right level, or a way back with another step's β (as diffusers' own shortened chains have), would not."""
     chain = GaussianDiffusion(betas(1000))
     settings = SimpleNamespace(
-        seeds=[0], correlation=0.9, points=2000, sampling_steps=100, jump=10, gaussian_resamplings=[1, 4, 20]
+        seeds=[0], correlation=0.9, points=2000, sampling_steps=100, jump=5, gaussian_resamplings=[1, 4, 12]
     )
     plain, few, many = inpainting.on_a_gaussian(chain, settings)
     assert plain["mean_error"] > 0.25
     assert plain["variance_error"] > 0.08
     assert few["mean_error"] < 0.4 * plain["mean_error"]
-    assert many["mean_error"] < 0.05
-    assert many["variance_error"] < 0.04
+    assert many["mean_error"] < 0.06
+    assert many["variance_error"] < 0.6 * plain["variance_error"]
     assert plain["mean_error_se"] == pytest.approx((plain["variance"] / 2000) ** 0.5)
 
 

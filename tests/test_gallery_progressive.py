@@ -37,10 +37,6 @@ def test_a_model_that_knows_the_image_sees_it_from_the_start():
 
 
 def test_shown_times_fall_from_the_first_to_the_last():
-    assert (
-        progressive.shown_times(5, 1000) == [1000, 750, 500, 251, 1]
-        or progressive.shown_times(5, 1000)[0] == 1000
-    )
     for count, timesteps in ((5, 1000), (41, 1000), (9, 4)):
         times = progressive.shown_times(count, timesteps)
         assert (times[0], times[-1]) == (timesteps, 1)
@@ -79,7 +75,7 @@ def test_the_rate_is_the_bound_and_the_distortion_ends_at_zero():
     chain = process()
     model = DenoisingModel(lambda x, time: 0.9 * x, chain, fixed_log_variance(chain, "large"), 17)
     rate, distortion = progressive.rate_distortion(model, images, seed=0)
-    bound = bits_per_dim(model, images, indices=range(60), key=(0, "test"), batch=60).per_image
+    bound = bits_per_dim(model, images, seed=1).per_image
     assert rate[-1].mean().item() == pytest.approx(bound.mean().item(), rel=0.02)
     assert rate.shape == distortion.shape == (21, 60)
     assert (rate.diff(dim=0) >= -1e-9).all()  # KL's, and a log-probability of a level
