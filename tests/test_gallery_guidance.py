@@ -4,6 +4,7 @@ import pytest
 import torch
 from gallery_images import TINY, process
 
+from mlegfn.errors import UserError
 from mlegfn.gallery import guidance
 from mlegfn.gallery._images.guided import Labelled, build_labelled
 
@@ -174,5 +175,5 @@ def test_images_of_each_class_are_in_the_order_of_the_labels():
     labels = torch.tensor([1, 0, 1, 0, 1])
     images = torch.arange(5.0)
     assert guidance.of_each_class(images, labels, 2, 2).tolist() == [1, 3, 0, 2]
-    with pytest.raises(ValueError, match="class 0 has 2 images, fewer than per_class, 3"):
+    with pytest.raises(UserError, match="3 images of each class are compared, but class 0 has 2"):
         guidance.of_each_class(images, labels, 2, 3)

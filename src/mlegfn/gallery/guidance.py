@@ -2,6 +2,7 @@
 
 import torch
 
+from mlegfn.errors import UserError
 from mlegfn.gallery._images.guided import Labelled, build_labelled
 from mlegfn.gallery._images.judging import Classifier, pairwise_distance
 from mlegfn.gallery._images.model import process_of, test_images, train_images
@@ -93,10 +94,13 @@ def training(model, data, labels, settings):
 
 
 def of_each_class(images, labels, classes, count):
-    """[classes·count, ...]: the first ``count`` images of each class, in the classes' order; ValueError if there are fewer."""
+    """[classes·count, ...]: the first ``count`` images of each class, in the classes' order; UserError if there are fewer."""
     rows = [(labels == label).nonzero().flatten()[:count] for label in range(classes)]
     if short := [label for label, each in enumerate(rows) if len(each) < count]:
-        raise ValueError(f"class {short[0]} has {len(rows[short[0]])} images, fewer than per_class, {count}")
+        raise UserError(
+            f"params.yaml: gallery.guidance.per_class: {count} images of each class are compared, but class {short[0]} "
+            f"has {len(rows[short[0]])} in a split; lower it"
+        )
     return images[torch.cat(rows)]
 
 
