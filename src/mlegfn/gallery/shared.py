@@ -37,8 +37,8 @@ class Shared(Station):
             mixed = interpolations(model, *pairs(found, settings.pairs, seed), times, settings.mixtures, seed)
             measured.append({**likeness(groups, judge), **between(mixed, data)})
             if seed == settings.seeds[0]:
-                tensors = {f"siblings-{name}": each[:2].contiguous() for name, each in groups.items()}
-                tensors |= {f"mixed-{name}": each[:2].contiguous() for name, each in mixed.items()}
+                tensors = {f"siblings-{name}": each[:4].contiguous() for name, each in groups.items()}
+                tensors |= {f"mixed-{name}": each[:4].contiguous() for name, each in mixed.items()}
         values = {name: [each[name] for each in measured] for name in measured[0]}
         return Found(
             quantities(values, list(times)), {"percent": list(times), "times": list(times.values())}, tensors

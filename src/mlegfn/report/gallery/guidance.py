@@ -25,15 +25,15 @@ def plot(found):
     real = [found.quantities[f"{name}_data"]["values"][0] for name in ("diversity", "accuracy")]
     trade.plot(*real, color="#d55e00", marker="*", markersize=9, linestyle="none", label="test images")
     trade.set(xlabel="distance within a class", ylabel="accuracy", title="fidelity against diversity")
-    trade.legend(loc="lower left")
+    trade.legend(loc="best")
     d, error = measured(found, "distance", weights)
     distance.errorbar(weights, d, error, color="#0072b2", marker="o", capsize=2)
     floor = found.quantities["distance_data"]["values"][0]
     distance.axhline(floor, color="#d55e00", linestyle="--", label="training images")
     distance.set(xlabel="w", ylim=(0, None), title="sliced distance to test images")
-    distance.legend(loc="upper left")
-    chosen = sorted(found.tensors, key=lambda name: float(name[2:]))
-    chosen = [chosen[k] for k in np.unique(np.linspace(0, len(chosen) - 1, SHEETS).round().astype(int))]
+    distance.legend(loc="best")
+    beyond = sorted(w for w in weights if w > 0)
+    chosen = [f"w={w:g}" for w in sorted({-1, 0, *beyond[len(beyond) // 2 :: 2], *beyond[-1:]})][:SHEETS]
     for axis, name in zip(below.subplots(1, len(chosen)), chosen, strict=True):
         images = found.tensors[name]
         show(

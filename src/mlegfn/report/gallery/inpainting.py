@@ -7,9 +7,10 @@ from mlegfn.report.gallery._sheets import show
 
 ARMS = {
     "replaced": ("replacement", style.GREY, "s"),
-    "replaced_long": ("replacement, same cost", "#0072b2", "D"),
+    "replaced_long": ("replacement, more steps", "#0072b2", "D"),
     "resampled": ("resampling", "#d55e00", "o"),
 }
+SHORT = {"replaced_long": "…, more steps"}  # above a sheet
 PARTS = {"three_quarters": "¾ known", "half": "left half known", "quarter": "¼ known"}
 
 
@@ -23,15 +24,15 @@ def plot(found):
     for row, part in zip(axes, parts, strict=True):
         data = tensors["data"]
         hidden = np.where(tensors[f"{part}-known"] == 1, data, 0.0)
-        sheets = {"test images": data, f"{PARTS[part]}": hidden}
-        sheets |= {ARMS[arm][0]: tensors[f"{part}-{arm}"] for arm in ARMS}
+        sheets = {"test images": data, PARTS[part]: hidden}
+        sheets |= {SHORT.get(arm, ARMS[arm][0]): tensors[f"{part}-{arm}"] for arm in ARMS}
         for axis, (title, images) in zip(row, sheets.items(), strict=True):
             show(axis, images[:9], 3, title)
             axis.title.set_size(7)
     accuracy, seam, gaussian = below.subplots(1, 3)
     dots(accuracy, found, "accuracy", parts, "classifier's accuracy")
     dots(seam, found, "seam", parts, "step² across the seam")
-    accuracy.legend(loc="lower left")
+    accuracy.legend(loc="best")
     rows = found.details["gaussian"]
     r = [row["resamplings"] for row in rows]
     gaussian.plot(r, [row["mean_error"] for row in rows], color="#d55e00", marker="o", label="mean")
@@ -68,8 +69,8 @@ def dots(axis, found, name, parts, title):
 def caption(found):
     settings = found.settings
     return (
-        f"Above, test digits of which a part is kept, filled in {settings['sampling_steps']} steps, with as many steps as "
-        f"resampling costs, and by resampling (r = {settings['resamplings']}, j = {settings['jump']}). Below, over "
+        f"Above, test digits of which a part is kept, filled by replacement in {settings['sampling_steps']} steps, in as "
+        f"many as resampling costs, and by resampling (r = {settings['resamplings']}, j = {settings['jump']}). Below, over "
         f"{len(settings['seeds'])} seeds of {settings['images']} images (bars: standard errors; dotted: the true images): "
         "accuracy of a classifier on the filled digits, and mean square step between neighbours of which one is known. "
         f"Right, a Gaussian of correlation {settings['correlation']:g} with one coordinate known and exact ε: the error of "

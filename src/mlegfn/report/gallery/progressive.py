@@ -3,9 +3,9 @@
 import numpy as np
 
 from mlegfn.report import style
-from mlegfn.report.gallery._sheets import columns
+from mlegfn.report.gallery._sheets import headed
 
-SHOWN = 11
+SHOWN, ROWS = 11, 6  # columns and rows of the sheet
 
 
 def plot(found):
@@ -13,25 +13,23 @@ def plot(found):
 
     details, guesses = found.details, found.tensors["guesses"]
     times = np.array(details["times"])
-    figure = Figure(figsize=(style.WIDTH, 4.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    figure = Figure(figsize=(style.WIDTH, 5.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[1.75, 1])
     chosen = np.unique(np.linspace(0, len(times) - 1, SHOWN - 1).round().astype(int))
-    columns(
-        above.subplots(1, len(chosen) + 1),
-        [*guesses[chosen, :6], found.tensors["samples"][:6]],
-        [*(f"t = {times[k]}" if k == chosen[0] else f"{times[k]}" for k in chosen), "x_0"],
-    )
+    rows = np.stack([*guesses[chosen, :ROWS], found.tensors["samples"][:ROWS]], axis=1)
+    headed(above.subplots(), rows, [*(f"t = {times[k]}" for k in chosen), "x_0"])
     settled, rate = below.subplots(1, 2)
-    settled.plot(times, details["coarse"], color="#0072b2", label="coarse: means over 2×2")
+    settled.plot(times, details["coarse"], color="#0072b2", label="coarse form: means over 2×2")
     settled.plot(times, details["fine"], color="#d55e00", linestyle="--", label="details: the rest")
-    settled.set(xlabel="t", xlim=(times[0], 0), ylim=(0, None), title="what is not settled yet")
-    settled.set_ylabel("distance of x̂_0 from x_0, of that at T")
-    settled.legend(loc="lower left")
+    settled.set(
+        xlabel="t", xlim=(times[0], 0), ylim=(0, None), title="distance of x̂_0 from x_0, of that at T"
+    )
+    settled.legend(loc="best")
     x, y = np.array(details["rate"]), np.array(details["distortion"])
     rate.plot(x, y, color=style.INK)
     rate.axvline(x[-1] / 2, color=style.GREY, linewidth=0.8, linestyle=":")
-    rate.annotate("half of the bits", (x[-1] / 2, y.max()), (3, -2), textcoords="offset points", va="top")
-    rate.set(xlabel="bits so far, bits/dim", ylabel="error of x̂_0, grey levels", title="rate and distortion")
+    rate.annotate("half of the bits", (x[-1] / 2, y.max()), (4, -2), textcoords="offset points", va="top")
+    rate.set(xlabel="bits so far, bits/dim", title="error of x̂_0, grey levels")
     rate.set(xlim=(0, None), ylim=(0, None))
     return figure
 

@@ -10,31 +10,37 @@ def plot(found):
     from matplotlib.figure import Figure
 
     percent, tensors = found.details["percent"], found.tensors
-    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
-    above, middle, below = figure.subfigures(3, 1, height_ratios=[1, 1.35, 1.25])
+    figure = Figure(figsize=(style.WIDTH, 4.3), layout="constrained")
+    above, middle, below = figure.subfigures(3, 1, height_ratios=[1.15, 1.6, 1])
     names = ["independent", *percent]
     for axis, name in zip(above.subplots(1, len(names)), names, strict=True):
         groups = tensors[f"siblings-{name}"]
-        title = "nothing shared" if name == "independent" else f"x_t shared, t = {name} % T"
+        title = "nothing shared" if name == "independent" else f"shared: x_t, t = {part(name)}"
         show(axis, groups.reshape(-1, *groups.shape[2:]), groups.shape[1], title)
         axis.title.set_size(7)
     distance, classes, nearest = middle.subplots(1, 3)
-    against(distance, found, "distance", percent, "how different they are")
+    against(distance, found, "distance", percent, "distance of two samples")
     against(classes, found, "same_class", percent, "pairs of one class")
-    against(nearest, found, "nearest", percent, "middles: to training data")
+    against(nearest, found, "nearest", percent, "middle to training images")
     classes.set_ylim(0, 1.05)
     for axis, name in zip(below.subplots(1, len(percent)), percent, strict=True):
         mixed = tensors[f"mixed-{name}"]
-        show(axis, mixed.reshape(-1, *mixed.shape[2:]), mixed.shape[1], f"mixed at t = {name} % T")
+        show(axis, mixed.reshape(-1, *mixed.shape[2:]), mixed.shape[1], f"mixed at t = {part(name)}")
         axis.title.set_size(7)
     return figure
+
+
+def part(percent):
+    """100 is "T", 75 is "0.75 T"."""
+    return "T" if percent == 100 else f"{percent / 100:g} T"
 
 
 def against(axis, found, name, percent, title):
     """A quantity over t, with its spread over seeds, and its reference as a line."""
     values = np.array([found.quantities[f"{name}_{at}"]["values"] for at in percent])
     error = values.std(1, ddof=1) / values.shape[1] ** 0.5
-    axis.errorbar(percent, values.mean(1), error, color="#0072b2", marker="o", capsize=2)
+    where = np.array(percent) / 100
+    axis.errorbar(where, values.mean(1), error, color="#0072b2", marker="o", capsize=2)
     reference, label = (
         ("pixels", "mean of pixels") if name == "nearest" else ("independent", "independent samples")
     )
@@ -44,7 +50,7 @@ def against(axis, found, name, percent, title):
         linestyle="--",
         label=label,
     )
-    axis.set(xlabel="t, % of T", title=title, ylim=(0, None))
+    axis.set(xlabel="t / T", title=title, ylim=(0, None))
     axis.legend(loc="best")
 
 
