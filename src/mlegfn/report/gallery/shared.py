@@ -15,7 +15,7 @@ def plot(found):
     names = ["independent", *percent]
     for axis, name in zip(above.subplots(1, len(names)), names, strict=True):
         groups = tensors[f"siblings-{name}"]
-        title = "nothing shared" if name == "independent" else f"shared: x_t, t = {part(name)}"
+        title = "nothing shared" if name == "independent" else f"shared: x at {part(name)}"
         show(axis, groups.reshape(-1, *groups.shape[2:]), groups.shape[1], title)
         axis.title.set_size(7)
     distance, classes, nearest = middle.subplots(1, 3)
