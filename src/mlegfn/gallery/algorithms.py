@@ -2,8 +2,7 @@
 
 import torch
 
-from mlegfn.data import scale_to_unit
-from mlegfn.gallery._images.model import build, model_of, train_images
+from mlegfn.gallery._images.model import build, model_of, test_images, train_images
 from mlegfn.gallery.fitting import fit, weights
 from mlegfn.gallery.station import Found, Quantity, Station
 from mlegfn.quality.sliced import sliced_wasserstein, unit_directions
@@ -65,40 +64,69 @@ class Algorithms(Station):
         )
         model = model_of(averaged, settings, found.levels)
         samples = algorithm_2(model, (settings.samples, *found.shape), settings.seed)
-        test = scale_to_unit(found.test_images, found.levels)[: settings.samples]
-        directions = unit_directions(
-            test[0].numel(), settings.projections, generator(settings.seed, "directions")
-        )
-
-        def distance(x):
-            return sliced_wasserstein(x.clamp(-1, 1).flatten(1), test.flatten(1)[: len(x)], directions)
-
-        floor = distance(images[generator_rows(settings, len(images))])
-        noise = distance(torch.randn(test.shape, generator=generator(settings.seed, "noise")))
-        every = max(1, settings.steps // 200)
         return Found(
+            {**compared(samples, images, test_images(found), settings), "loss_end": last_tenth(log)},
             {
-                "distance": Quantity(
-                    "sliced Wasserstein distance of samples to test images", [distance(samples)]
-                ),
-                "distance_floor": Quantity("the same of training images", [floor]),
-                "distance_noise": Quantity("the same of noise", [noise]),
-                "loss_end": Quantity(
-                    "loss of a step, mean over the last tenth",
-                    [sum(e["loss"] for e in log[-max(1, len(log) // 10) :]) / max(1, len(log) // 10)],
-                ),
-            },
-            {
-                "loss": [
-                    {"step": part[-1]["step"], "loss": sum(e["loss"] for e in part) / len(part)}
-                    for part in (log[k : k + every] for k in range(0, len(log), every))
-                ],
+                "loss": averaged_loss(log, max(1, settings.steps // 200)),
                 "parameters": sum(p.numel() for p in averaged.parameters()),
             },
-            {**weights(averaged, "model"), "samples": samples[:64], "data": test[:64]},
+            {
+                **weights(averaged, "model"),
+                "samples": samples[:64],
+                "data": test_images(found)[:64],
+            },
         )
 
 
-def generator_rows(settings, count):
-    """Which training images stand for fresh data in the floor."""
-    return torch.randperm(count, generator=generator(settings.seed, "floor"))[: settings.samples]
+def compared(samples, train, test, settings):
+    """Quantities: sliced distances to test images of samples, of training images and of noise, and their ratios.
+
+    All sets have as many images. A ratio is measured on each of ``parts`` disjoint parts of them; its error is theirs.
+    """
+    count = min(settings.samples, len(test), len(train))
+    draw = generator(settings.seed, "gallery", "algorithms", "distances")
+    directions = unit_directions(test[0].numel(), settings.projections, draw)
+    sets = {
+        "": samples[:count].clamp(-1, 1),
+        "_floor": train[torch.randperm(len(train), generator=draw)[:count]],
+        "_noise": torch.randn(count, *test.shape[1:], generator=draw).clamp(-1, 1),
+    }
+    what = {"": "samples", "_floor": "training images", "_noise": "noise"}
+    shuffled = test[torch.randperm(len(test), generator=draw)[:count]]
+
+    def distances(rows):
+        return {
+            name: sliced_wasserstein(x[rows].flatten(1), shuffled[rows].flatten(1), directions)
+            for name, x in sets.items()
+        }
+
+    parts = [distances(rows) for rows in torch.arange(count).chunk(settings.parts)]
+    found = {
+        f"distance{name}": Quantity(f"sliced Wasserstein distance to test images: {what[name]}", [value])
+        for name, value in distances(torch.arange(count)).items()
+    }
+    for name in ("_floor", "_noise"):
+        ratios = torch.tensor([part[""] / part[name] for part in parts], dtype=torch.float64)
+        found[f"against{name}"] = Quantity(
+            f"the distance of samples over that of {what[name]}, mean over {len(parts)} parts",
+            [ratios.mean().item()],
+            "",
+            (ratios.std() / len(parts) ** 0.5).item(),
+        )
+    return found
+
+
+def last_tenth(log):
+    tail = torch.tensor([entry["loss"] for entry in log[-max(2, len(log) // 10) :]], dtype=torch.float64)
+    return Quantity(
+        "loss of a step, mean over the last tenth",
+        [tail.mean().item()],
+        "",
+        (tail.std() / len(tail) ** 0.5).item(),
+    )
+
+
+def averaged_loss(log, every):
+    """[{"step", "loss"}]: means over ``every`` steps."""
+    parts = (log[k : k + every] for k in range(0, len(log), every))
+    return [{"step": part[-1]["step"], "loss": sum(e["loss"] for e in part) / len(part)} for part in parts]

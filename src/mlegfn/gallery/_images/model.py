@@ -5,10 +5,11 @@ from mlegfn.diffusion.model import DenoisingModel
 from mlegfn.diffusion.process import GaussianDiffusion
 from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import fixed_log_variance
+from mlegfn.gallery.fitting import with_weights
 from mlegfn.networks.unet import build_unet, eps_network, reinitialise
 from mlegfn.randomness import generator
 
-__all__ = ["build", "model_of", "process_of", "train_images"]
+__all__ = ["build", "model_of", "process_of", "shortened", "test_images", "train_images", "trained"]
 
 
 def process_of(settings):
@@ -35,3 +36,22 @@ def model_of(network, settings, levels, variance="small"):
 def train_images(images):
     """float32 [N, C, H, W] in [−1, 1] of the training split."""
     return scale_to_unit(images.train_images, images.levels)
+
+
+def test_images(images):
+    """float32 [N, C, H, W] in [−1, 1] of the test split."""
+    return scale_to_unit(images.test_images, images.levels)
+
+
+def trained(inputs):
+    """The model that the station ``algorithms`` trained, from its averaged weights; ``inputs``: station.Inputs."""
+    settings = inputs.settings("algorithms")
+    network = build(settings, inputs.images.shape, settings.seed)
+    network = with_weights(network, inputs.tensors("algorithms"), "model")
+    return model_of(network, settings, inputs.images.levels)
+
+
+def shortened(model, steps):
+    """``model`` on ``steps`` of its T times (always T itself), with that chain's own variances β̃."""
+    process = model.process.respaced(steps)
+    return model.with_process(process, fixed_log_variance(process, "small"))

@@ -4,7 +4,11 @@ from pydantic import Field
 
 from mlegfn.gallery.settings.images import Algorithms
 from mlegfn.gallery.settings.points import Forward, Schedules, Spiral
+from mlegfn import gallery
+from mlegfn.gallery.settings.images import Algorithms, Guidance, Inpainting, Progressive, Shared
+from mlegfn.gallery.settings.points import Forward
 from mlegfn.setting import Block
+from mlegfn.validation import rule
 
 
 class Gallery(Block):
@@ -14,8 +18,37 @@ class Gallery(Block):
     spiral: Spiral | None = Field(default=None, description="recovery of a spiral")
     schedules: Schedules | None = Field(default=None, description="noise schedules")
     algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
+    progressive: Progressive | None = Field(default=None, description="x̂_0 on the way; reads algorithms")
+    shared: Shared | None = Field(default=None, description="samples that share x_t; reads algorithms")
+    inpainting: Inpainting | None = Field(default=None, description="filling a part; reads algorithms")
+    guidance: Guidance | None = Field(default=None, description="classifier-free guidance")
 
     @property
     def names(self):
         """The stations that the scale has."""
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
+
+    @rule(".")
+    def what_is_read_is_there(block):
+        there = [name for name, settings in block.items() if settings is not None]
+        for name in there:
+            missing = set(gallery.sources(name)[1]) - set(there) if name in gallery.names() else None
+            if missing:
+                return f"{name} reads {', '.join(sorted(missing))}, which must be a block here too"
+
+    @rule("shared.sampling_steps", "algorithms.timesteps")
+    def shared_fits(steps, timesteps):
+        return _at_most(steps, timesteps)
+
+    @rule("inpainting.sampling_steps", "algorithms.timesteps")
+    def inpainting_fits(steps, timesteps):
+        return _at_most(steps, timesteps)
+
+    @rule("progressive.times", "algorithms.timesteps")
+    def progressive_fits(times, timesteps):
+        return _at_most(times, timesteps)
+
+
+def _at_most(steps, timesteps):
+    if steps > timesteps:
+        return f"must be at most algorithms.timesteps, {timesteps}"

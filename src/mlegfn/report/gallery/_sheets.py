@@ -20,3 +20,22 @@ def show(axis, images, columns, title="", gap=1):
     axis.imshow(sheet(images, columns, gap), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_axis_off()
     axis.set_title(title)
+
+
+def headed(axis, images, heads, gap=1):
+    """Draw rows of images [N, K, C, H, W], K of them in a row, under K heads, with a white line between them."""
+    columns, width = images.shape[1], images.shape[-1]
+    axis.imshow(
+        sheet(images.reshape(-1, *images.shape[2:]), columns, gap),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    axis.set(
+        yticks=[], xticks=[k * (width + gap) + (width - 1) / 2 for k in range(columns)], xticklabels=heads
+    )
+    axis.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    axis.grid(False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
