@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mlegfn.gallery.settings.images import Algorithms
+from mlegfn.gallery.settings.likelihood import Objectives
 from mlegfn.gallery.settings.points import Forward
 from mlegfn.setting import Block
 
@@ -11,6 +12,7 @@ class Gallery(Block):
     """The stations of the lecture notes; one that is not named does not run at the scale."""
 
     forward: Forward | None = Field(default=None, description="forward diffusion")
+    objectives: Objectives | None = Field(default=None, description="objectives and reverse variances")
     algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
 
     @property
