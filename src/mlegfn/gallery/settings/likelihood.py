@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlegfn.gallery.settings.images import Chain
-from mlegfn.setting import Count, Index, Several, differ
+from mlegfn.setting import Beta, Block, Count, Index, Positive, Several, differ, rises
 from mlegfn.training_settings import Optimizer
 from mlegfn.validation import rule
 
@@ -23,3 +23,38 @@ class Objectives(Chain):
     projections: Count = Field(description="random directions of the sliced Wasserstein distance")
 
     seeds_differ = rule("seeds")(differ)
+
+
+class Annealed(Block):
+    """How log p(x_0) is annealed."""
+
+    temperatures: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="numbers K of inverse temperatures 1/K, 2/K, …, 1, each an estimate of its own"
+    )
+    leapfrogs: Count = Field(description="steps of a transition of Hamiltonian Monte Carlo")
+    step: Positive = Field(description="their size: the angle by which noise and momentum turn, in radians")
+
+    temperatures_rise = rule("temperatures")(rises)
+
+
+class AnnealedPoints(Annealed):
+    timesteps: Several = Field(description="T")
+    beta_start: Beta = Field(description="β_1 of the linear schedule")
+    beta_end: Beta = Field(description="β_T of the linear schedule")
+    data: Several = Field(description="points whose log p is estimated")
+    variance_points: Several = Field(description="that the analytic variances are measured on")
+    repeats: Several = Field(description="annealings of each point of the linear-Gaussian check")
+    side: Positive = Field(description="half of the side of the grid of the numerical integration")
+    grid: Several = Field(description="its points along an axis")
+
+
+class AnnealedImages(Annealed):
+    timesteps: Several = Field(description="T of the respaced chain")
+    data: Several = Field(description="test images whose log p is estimated")
+    variance_images: Count = Field(description="training images that the analytic variances are measured on")
+
+
+class Annealing(Block):
+    seed: Index
+    points: AnnealedPoints
+    images: AnnealedImages
