@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from mlegfn.gallery.settings.images import Algorithms
-from mlegfn.gallery.settings.likelihood import Annealing, Objectives
+from mlegfn.gallery.settings.likelihood import Annealing, Objectives, Samplers
 from mlegfn.gallery.settings.points import Forward
 from mlegfn.setting import Block
 
@@ -15,6 +15,7 @@ class Gallery(Block):
     objectives: Objectives | None = Field(default=None, description="objectives and reverse variances")
     annealing: Annealing | None = Field(default=None, description="annealed importance sampling of log p")
     algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
+    samplers: Samplers | None = Field(default=None, description="fast samplers and the probability-flow ODE")
 
     @property
     def names(self):

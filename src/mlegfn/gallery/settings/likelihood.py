@@ -1,6 +1,6 @@
 """Settings of the stations on likelihoods and samplers."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,3 +58,31 @@ class Annealing(Block):
     seed: Index
     points: AnnealedPoints
     images: AnnealedImages
+
+
+class Samplers(Block):
+    seeds: Annotated[list[Index], Field(min_length=2)] = Field(description="of sampling; the network is one")
+    solvers: Annotated[list[Literal["ancestral", "ddim_1", "ddim", "dpm", "heun"]], Field(min_length=1)]
+    evaluations: Annotated[list[Several], Field(min_length=1)] = Field(
+        description="of the network a sample; each divides its T. The ancestral chain has all T steps besides"
+    )
+    samples: Several = Field(description="drawn with each, and compared with as many test images")
+    projections: Count = Field(description="random directions of the sliced Wasserstein distance")
+    start: Count = Field(
+        description="t from which the ODE is solved to T; the steps before it are the chain's own"
+    )
+    tolerance: Positive = Field(description="of the ODE's solver, relative and absolute")
+    images: Several = Field(
+        description="test images whose likelihood the ODE gives, by Hutchinson's estimate"
+    )
+    variance_images: Count = Field(description="training images that the analytic variances are measured on")
+    probes: Count = Field(description="random directions of Hutchinson's estimate, an image")
+    exact_images: Several = Field(description="of these, with the exact divergence too")
+
+    solvers_differ = rule("solvers")(differ)
+    evaluations_rise = rule("evaluations")(rises)
+
+    @rule("exact_images", "images")
+    def exact_images_are_among_them(exact, images):
+        if exact > images:
+            return f"must be at most images, {images}"
