@@ -40,9 +40,7 @@ SETTINGS = Objectives(
 @pytest.fixture(scope="module")
 def images():
     drawn = torch.randint(0, 5, (12, 1, 4, 4), generator=generator(0, "images"), dtype=torch.uint8)
-    return SimpleNamespace(
-        train_images=drawn[:8], test_images=drawn[8:], levels=5, shape=torch.Size([1, 4, 4])
-    )
+    return SimpleNamespace(train_images=drawn[:8], test_images=drawn[8:], levels=5, shape=(1, 4, 4))
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ class Samplers(Station):
         process = process_of(before)
         curves, quantities, tensors = sampled(network, process, settings, images)
         bits = likelihoods(network, process, settings, images)
-        quantities |= compared(bits, images.shape.numel())
+        quantities |= compared(bits)
         details = {"curves": curves, "evaluations": bits.evaluations, "shown": settings.evaluations[0]}
         per_image = {name: getattr(bits, name) for name in ("bound", "flow", "exact")}
         return Found(quantities, details, {**tensors, **per_image})
@@ -140,7 +140,7 @@ def likelihoods(network, process, settings, images):
     )
 
 
-def compared(bits, dims):
+def compared(bits):
     """Quantities: means over images with their standard errors, and paired differences."""
 
     def mean_of(values, what):
