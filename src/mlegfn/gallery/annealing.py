@@ -12,16 +12,14 @@ from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.gallery._images.model import build, process_of, train_images
 from mlegfn.gallery._likelihood.annealed import anneal, log_weight_of
+from mlegfn.gallery._likelihood.estimates import estimates, evenly
 from mlegfn.gallery._likelihood.linear import linear_log_prob, linear_model
 from mlegfn.gallery._likelihood.mixture import eight_gaussians
 from mlegfn.gallery._likelihood.quadrature import log_prob_by_quadrature
 from mlegfn.gallery.fitting import with_weights
 from mlegfn.gallery.station import Found, Quantity, Station
 from mlegfn.networks.unet import eps_network
-from mlegfn.objectives.bounds import importance_weighted
 from mlegfn.randomness import generator
-
-GRADIENT = 3  # a gradient of log w costs about as much as so many values of it
 
 
 class Annealing(Station):
@@ -78,11 +76,6 @@ def linear_check(settings):
     )
 
 
-def evenly(count):
-    """1/K, 2/K, …, 1."""
-    return torch.arange(1, count + 1, dtype=torch.float64) / count
-
-
 def planar(settings):
     """(``estimates`` of points of 8gaussians, their true log p, what halving the grid's spacing changes).
 
@@ -122,38 +115,6 @@ def digits(settings, inputs):
     model = model.with_process(process, analytic_log_variance(process, errors))
     x = scale_to_unit(images.test_images[: block.data], images.levels)
     return estimates(model, x, block, (settings.seed, "gallery", "annealing", "images"))
-
-
-def estimates(model, x, block, key):
-    """{"dims", "weighted" and "annealed": [{"cost", "values" [N] nats, …}]}: at most as many independent paths as the
-    longest annealing costs, and its costs in values of log w a datum."""
-    annealed, log_w = [], log_weight_of(model, x)
-    for count in block.temperatures:
-        draw = generator(*key, count)
-        noise = torch.randn(model.timesteps, *x.shape, generator=draw, dtype=x.dtype)
-        found = anneal(log_w, noise, evenly(count), block.step, block.leapfrogs, draw)
-        annealed.append(
-            {
-                "cost": GRADIENT * found.gradients,
-                "temperatures": count,
-                "values": found.log_w,
-                "path": found.path.mean(1),
-                "acceptance": found.acceptance,
-            }
-        )
-    # Of one draw of paths, so that a longer row of the curve has the paths of the shorter ones.
-    weights = independent(log_w, (model.timesteps, *x.shape), x.dtype, annealed[-1]["cost"], key)
-    costs = {2**k for k in range(weights.shape[1].bit_length())} | {each["cost"] for each in annealed}
-    weighted = [{"cost": M, "values": importance_weighted(weights[:, :M])} for M in sorted(costs)]
-    bound = weights.mean(1)
-    return {"dims": x[0].numel(), "bound": bound, "weighted": weighted, "annealed": annealed}
-
-
-@torch.no_grad()
-def independent(log_w, shape, dtype, count, key):
-    """[N, count]: log w of independent paths; the noise of path m, of ``shape`` [T, N, ...], is a function of (key, m)."""
-    draws = (torch.randn(shape, generator=generator(*key, "path", m), dtype=dtype) for m in range(count))
-    return torch.stack([log_w(noise) for noise in draws], 1)
 
 
 def mean_of(values, what, unit, scale=1.0):

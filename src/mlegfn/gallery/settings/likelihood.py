@@ -31,6 +31,7 @@ class Annealed(Block):
     temperatures: Annotated[list[Count], Field(min_length=1)] = Field(
         description="numbers K of inverse temperatures 1/K, 2/K, …, 1, each an estimate of its own"
     )
+    chains: Count = Field(description="annealings of each datum, whose estimates of log p are averaged")
     leapfrogs: Count = Field(description="steps of a transition of Hamiltonian Monte Carlo")
     step: Positive = Field(description="their size: the angle by which noise and momentum turn, in radians")
 
