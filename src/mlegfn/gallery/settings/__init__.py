@@ -6,6 +6,7 @@ from mlegfn.gallery.settings.images import Algorithms
 from mlegfn.gallery.settings.points import Forward, Schedules, Spiral
 from mlegfn import gallery
 from mlegfn.gallery.settings.images import Algorithms, Guidance, Inpainting, Progressive, Shared
+from mlegfn.gallery.settings.likelihood import Annealing, Objectives, Samplers
 from mlegfn.gallery.settings.points import Forward
 from mlegfn.setting import Block
 from mlegfn.validation import rule
@@ -22,6 +23,10 @@ class Gallery(Block):
     shared: Shared | None = Field(default=None, description="samples that share x_t; reads algorithms")
     inpainting: Inpainting | None = Field(default=None, description="filling a part; reads algorithms")
     guidance: Guidance | None = Field(default=None, description="classifier-free guidance")
+    objectives: Objectives | None = Field(default=None, description="objectives and reverse variances")
+    annealing: Annealing | None = Field(default=None, description="annealed importance sampling of log p")
+    algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
+    samplers: Samplers | None = Field(default=None, description="fast samplers and the probability-flow ODE")
 
     @property
     def names(self):

@@ -1,0 +1,1 @@
+"""What the stations on likelihoods and samplers share."""
