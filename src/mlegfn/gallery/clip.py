@@ -34,7 +34,9 @@ class Clip(Station):
             runs.append(trained(settings, found, train, seed, log))
             logs.append(log)
         scene = [
-            test.draw(torch.arange(len(scenes())), generator(settings.split_seed, "gallery", "clip", "test", k))
+            test.draw(
+                torch.arange(len(scenes())), generator(settings.split_seed, "gallery", "clip", "test", k)
+            )
             for k in range(settings.rounds)
         ]
         measured = [measure(clip, found, scene, settings, seed) for clip, seed in zip(runs, settings.seeds)]

@@ -58,7 +58,9 @@ def reduce(scene):
 def paste(tiles, corner, side):
     """[M, 32, 32]: tiles [M, 1, H, H], stretched bilinearly to ``side`` [M] pixels with their corner [M, (y, x)] there."""
     centres = torch.arange(HIGH) + 0.5
-    place = 2 * (centres[None, None] - corner[:, :, None]) / side[:, None, None] - 1  # [M, 2, 32]; the tile is [−1, 1]
+    place = (
+        2 * (centres[None, None] - corner[:, :, None]) / side[:, None, None] - 1
+    )  # [M, 2, 32]; the tile is [−1, 1]
     y = place[:, 0, :, None].expand(-1, -1, HIGH)
     x = place[:, 1, None, :].expand(-1, HIGH, -1)
     return F.grid_sample(tiles, torch.stack([x, y], -1), padding_mode="zeros", align_corners=False)[:, 0]
@@ -82,7 +84,11 @@ def tables():
         else:
             sides.append(PAIR)
             along, first, second = (6, 10), (0, 1), (PAIR - 1, PAIR)
-            spans = [(along, first), (along, second)] if scene.relation == 0 else [(first, along), (second, along)]
+            spans = (
+                [(along, first), (along, second)]
+                if scene.relation == 0
+                else [(first, along), (second, along)]
+            )
             low.append([[y[0], x[0]] for y, x in spans])
             high.append([[y[1], x[1]] for y, x in spans])
     return (

@@ -28,9 +28,7 @@ def captions(settings):
     tokenizer = Tokenizer(settings.length)
     tokens, mask = tokenizer.encode([scene.caption for scene in scenes()])
     out = held_out(settings.held_out, settings.split_seed)
-    return Captions(
-        tokens, mask, (~out).nonzero().squeeze(1), out.nonzero().squeeze(1), len(tokenizer)
-    )
+    return Captions(tokens, mask, (~out).nonzero().squeeze(1), out.nonzero().squeeze(1), len(tokenizer))
 
 
 @dataclass(frozen=True)
