@@ -4,14 +4,14 @@ import torch
 
 from mlegfn.gallery._images.model import process_of
 from mlegfn.gallery._text.captions import scenes
-from mlegfn.gallery._text.contrast import top_1
 from mlegfn.gallery._text.drawing import draw_from_text, train_from_text
+from mlegfn.gallery._text.judging import Judge, difference, everything, share
 from mlegfn.gallery._text.painting import LOW, painters, reduce
 from mlegfn.gallery._text.reading import frozen
-from mlegfn.gallery._text.seeing import ASPECTS, Seer
+from mlegfn.gallery._text.seeing import ASPECTS
 from mlegfn.gallery._text.upsampling import train_upsampler, upsample
 from mlegfn.gallery.fitting import weights
-from mlegfn.gallery.station import Found, Quantity, Station
+from mlegfn.gallery.station import Found, Station
 from mlegfn.randomness import generator
 
 
@@ -41,7 +41,7 @@ class Cascade(Station):
             name: train_upsampler(settings.upsampling, pool, process, seed, largest)
             for name, largest in (("augmented", settings.upsampling.augmentation), ("plain", 0))
         }
-        judge, real = Judge(settings, told, train), everything(test, seed)
+        judge, real = Judge(told, train, settings.measuring, seed), everything(test, seed)
         low = {weight: drawn(base, told, process, settings, weight) for weight in settings.guidance}
         main = settings.guidance[-1]
         tried = {
@@ -72,11 +72,6 @@ class Cascade(Station):
         return found
 
 
-def everything(painter, seed):
-    """[C, 1, 32, 32]: one scene of each caption."""
-    return painter.draw(torch.arange(len(scenes())), generator(seed, "gallery", "everything"))
-
-
 def drawn(base, told, process, settings, weight):
     """[C, 1, 8, 8]: a sample for each caption; equal noise for every weight."""
     noise = torch.randn(
@@ -90,50 +85,6 @@ def enlarged(network, low, process, settings, level):
     """[N, 1, 32, 32] of ``low`` [N, 1, 8, 8]; equal noise for every network and level."""
     draw = generator(settings.seed, "gallery", "cascade", "large")
     return upsample(network, low, process, settings.upsampling_steps, level, draw)
-
-
-class Judge:
-    """Says of one scene for each caption whether it shows what its caption says: the classifiers of ``Seer``, fitted to
-    real scenes of training digits, and CLIP's retrieval."""
-
-    def __init__(self, settings, told, train):
-        self.told, self.seed, self.captions = told, settings.seed, torch.arange(len(scenes()))
-        rows = self.captions[torch.arange(settings.measuring) % len(scenes())]
-        self.seer = Seer(train.draw(rows, generator(settings.seed, "gallery", "measuring")), rows)
-
-    @torch.no_grad()
-    def __call__(self, scene, rows=None):
-        """{what: bool [n]} of ``Seer.right``, and "clip" [C]: the scene retrieves its caption among all."""
-        rows = self.captions if rows is None else rows
-        scene = scene.clamp(-1, 1)
-        image = self.told.clip.image_embedding(scene)
-        return {
-            **self.seer.right(scene, rows),
-            "clip": top_1(image, self.told.embedding[: len(scenes())], rows),
-        }
-
-    def shuffled(self, scene):
-        """The same of captions that belong to other scenes."""
-        order = torch.randperm(
-            len(scenes()), generator=generator(self.seed, "gallery", "cascade", "shuffled")
-        )
-        return self(scene, order)
-
-
-def share(values, what):
-    """Quantity: the share of True in ``values`` bool [n], with its standard error."""
-    return Quantity(what, [values.double().mean().item()], "", error(values.double()))
-
-
-def error(values):
-    """Standard error of the mean of ``values`` [n]."""
-    return (values.std() / len(values) ** 0.5).item()
-
-
-def difference(low, high, what):
-    """Quantity: mean of low − high, paired, bool [n] each; its standard error over the scenes."""
-    values = low.double() - high.double()
-    return Quantity(what, [values.mean().item()], "", error(values))
 
 
 def quantities(seen, shuffled, settings, captions):

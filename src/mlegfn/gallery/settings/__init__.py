@@ -4,7 +4,7 @@ from pydantic import Field
 
 from mlegfn.gallery.settings.images import Algorithms
 from mlegfn.gallery.settings.points import Forward
-from mlegfn.gallery.settings.text import Cascade, Clip
+from mlegfn.gallery.settings.text import Cascade, Clip, Prior
 from mlegfn.setting import Block
 
 
@@ -15,6 +15,7 @@ class Gallery(Block):
     algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
     clip: Clip | None = Field(default=None, description="contrastive embeddings of scenes and captions")
     cascade: Cascade | None = Field(default=None, description="text to 8×8 to 32×32")
+    prior: Prior | None = Field(default=None, description="caption to image embedding to scene")
 
     @property
     def names(self):

@@ -124,3 +124,40 @@ class Cascade(Block):
     def upsampling_divides(steps, timesteps):
         if timesteps % steps:
             return f"must divide timesteps, {timesteps}"
+
+
+class Transformer(Block):
+    heads: Count
+    width: Several = Field(description="of the transformer's states")
+    layers: Count
+    untold: Fraction = Field(description="share of the captions that training replaces by none, for guidance")
+    steps: Count
+    batch: Count
+    optimizer: Optimizer
+
+    @rule("heads", "width")
+    def heads_divide(heads, width):
+        if width % heads:
+            return f"must divide width, {width}"
+
+
+class Decoder(Block):
+    network: Network = Field(description="U-Net at 8×8")
+    untold: Fraction = Field(
+        description="share of the embeddings that training replaces by none, for guidance"
+    )
+    steps: Count
+    batch: Count
+    optimizer: Optimizer
+
+
+class Prior(Block):
+    seed: Index
+    scenes: Several = Field(description="drawn once, to train on")
+    measuring: Several = Field(description="scenes that the classifiers are fitted to which judge samples")
+    noising: Noising
+    transformer: Transformer = Field(description="from a caption to an image embedding")
+    decoder: Decoder = Field(description="from an image embedding to a scene")
+    guidance_prior: Weight
+    guidance_decoder: Weight
+    candidates: Count = Field(description="embeddings drawn for a caption, of which the nearest is taken")
