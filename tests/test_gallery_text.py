@@ -41,7 +41,9 @@ def test_captions_differ_and_are_english():
 def test_held_out_captions_have_known_words_and_a_fixed_share(fraction):
     out = held_out(fraction, 0)
     single = torch.tensor([len(scene.digits) == 1 for scene in scenes()])
-    assert int(out[single].sum()) == round(fraction * 160) and int(out[~single].sum()) == round(fraction * 200)
+    assert int(out[single].sum()) == round(fraction * 160) and int(out[~single].sum()) == round(
+        fraction * 200
+    )
     assert torch.equal(out, held_out(fraction, 0))
     known = {word for scene, new in zip(scenes(), out) if not new for word in scene.caption.split()}
     assert {word for scene in scenes() for word in scene.caption.split()} == known
@@ -102,7 +104,9 @@ def test_scenes_show_what_captions_say(split):
 def test_two_digits_stand_as_said(split):
     """A two left of a five is a five left of a two, mirrored: the order of the digits must not be lost."""
     train, _ = split
-    rows = torch.tensor([row_of("a one left of a zero"), row_of("a zero left of a one")]).repeat_interleave(50)
+    rows = torch.tensor([row_of("a one left of a zero"), row_of("a zero left of a one")]).repeat_interleave(
+        50
+    )
     ink = (train.draw(rows, generator(0, "test")) + 1) / 2
     left, right = ink[..., :16].sum((1, 2, 3)), ink[..., 16:].sum((1, 2, 3))
     middle = ink[..., 6:10].sum((1, 2, 3))  # a one has ink where a zero has its hole
@@ -239,8 +243,10 @@ def test_ddim_keeps_a_gaussian_a_gaussian():
     process, v = GaussianDiffusion(betas(1000)), 4.0
 
     def predict(x, time):
-        return process.table("noise_std", time + 1, x) * x / (
-            process.table("alpha_bar", time + 1, x) * v + process.table("noise_variance", time + 1, x)
+        return (
+            process.table("noise_std", time + 1, x)
+            * x
+            / (process.table("alpha_bar", time + 1, x) * v + process.table("noise_variance", time + 1, x))
         )
 
     noise = torch.randn(50, 1, generator=generator(0))

@@ -142,5 +142,5 @@ def shown(captions, count=4):
     for group in (captions.seen, captions.held_out):
         for digits in (1, 2):
             own = [row for row in group.tolist() if len(scenes()[row].digits) == digits]
-            rows += [own[(2 * k + 1) * len(own) // count] for k in range(count // 2)]
+            rows += [own[(5 * k + 2) * len(own) // 9] for k in range(count // 2)]
     return rows

@@ -4,14 +4,15 @@ import numpy as np
 import pandas
 
 from mlegfn.report import style
-from mlegfn.report.gallery._sheets import sheet
+from mlegfn.report.gallery._sheets import broken, grid
 
+SIZE = 32  # pixels of a picture
 ROWS = {
-    "untold": "w = 0",
-    "small": "small",
-    "plain": "no augm.",
+    "untold": "unguided",
+    "small": "guided, 8×8",
+    "plain": "enlarged by the\nmodel without noise",
     "large": "enlarged",
-    "real": "real",
+    "real": "real scenes",
 }
 COLOURS = ("#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00")
 ASPECTS = {"digits": "digits", "place": "place", "size": "size", "relation": "relation", "dark": "dark"}
@@ -20,9 +21,9 @@ ASPECTS = {"digits": "digits", "place": "place", "size": "size", "relation": "re
 def plot(found):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(style.WIDTH, 6.4), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 6.2), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[2.5, 1])
-    pictures(above, found)
+    pictures(above.subplots(), found)
     guidance, aspects, levels = below.subplots(1, 3, width_ratios=[1, 1.25, 1])
     rows = {row["of"]: row for row in found.details["aspects"]}
     against_guidance(guidance, found, rows)
@@ -31,35 +32,13 @@ def plot(found):
     return figure
 
 
-def pictures(figure, found):
+def pictures(axis, found):
     """A column a caption, which stands above it; a row a kind of picture."""
-    columns = len(found.details["captions"])
-    axes = figure.subplots(len(ROWS), columns, squeeze=False)
-    for row, (name, label) in enumerate(ROWS.items()):
-        for column in range(columns):
-            axis = axes[row, column]
-            axis.imshow(sheet(found.tensors[name][[column]], 1), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            for side in axis.spines.values():
-                side.set(visible=True, color=style.GREY, linewidth=0.4)
-        axes[row, 0].set_ylabel(label, fontsize=7)
-    for column, (text, out) in enumerate(
-        zip(found.details["captions"], found.details["held_out"], strict=True)
-    ):
-        axes[0, column].set_title(
-            broken(text) + (" *" if out else ""), fontsize=7, fontweight="normal", loc="center"
-        )
-
-
-def broken(text, width=11):
-    """A caption in lines of about ``width`` letters, which stand above a picture."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    titles = [
+        broken(text) + (" *" if out else "")
+        for text, out in zip(found.details["captions"], found.details["held_out"], strict=True)
+    ]
+    grid(axis, {label: found.tensors[name] for name, label in ROWS.items()}, titles, SIZE)
 
 
 def against_guidance(axis, found, rows):

@@ -40,7 +40,7 @@ def matrix(figure, found):
     for side in axis.spines.values():
         side.set_visible(False)
     strip = axis.inset_axes([0, 1.01, 1, 1 / count])
-    strip.imshow(sheet(found.tensors["scenes"], count, gap=1), cmap="gray", vmin=0, vmax=1)
+    strip.imshow(sheet(found.tensors["scenes"], count, gap=1, ground=0.6), cmap="gray", vmin=0, vmax=1)
     strip.set(xticks=[], yticks=[])
     strip.grid(False)
     for side in strip.spines.values():

@@ -3,23 +3,23 @@
 import numpy as np
 
 from mlegfn.report import style
-from mlegfn.report.gallery._sheets import sheet
-from mlegfn.report.gallery.cascade import broken
+from mlegfn.report.gallery._sheets import broken, grid
 
+SIZE = 32  # pixels of a picture
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 
 
 def plot(found):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(style.WIDTH, 5.6), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 4.9), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[3.1, 1])
-    pictures(left, found)
+    pictures(left.subplots(), found)
     cosines, shares = right.subplots(2, 1)
     bars(
         cosines,
         found,
-        "cosine with a real scene",
+        "cosine to a scene",
         {
             "cosine_scenes": ("another\nscene", style.GREY),
             "cosine_prior": ("prior", BLUE),
@@ -43,29 +43,21 @@ def plot(found):
     return figure
 
 
-def pictures(figure, found):
+def pictures(axis, found):
+    from matplotlib.patches import Rectangle
+
     tensors = found.tensors
-    rows = [
-        ("captions by\nthe prior", tensors["imagined"]),
-        ("on the way", tensors["way-0"]),
-        ("on the way", tensors["way-1"]),
-        ("real, and\nvariations", tensors["variations-0"]),
-        ("real, and\nvariations", tensors["variations-1"]),
-    ]
-    axes = figure.subplots(len(rows), len(found.details["captions"]), squeeze=False)
-    for line, (label, images) in zip(axes, rows, strict=True):
-        for axis, image in zip(line, images, strict=True):
-            axis.imshow(sheet(image[None], 1), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            for side in axis.spines.values():
-                side.set(visible=True, color=style.GREY, linewidth=0.4)
-        line[0].set_ylabel(label, fontsize=7)
+    rows = {
+        "captions": tensors["imagined"],
+        "on the way": tensors["way-0"],
+        "on the way ": tensors["way-1"],
+        "variations": tensors["variations-0"],
+        "variations ": tensors["variations-1"],
+    }
+    grid(axis, rows, [broken(text) for text in found.details["captions"]], SIZE)
     for row in (3, 4):  # the real scene stands out from its variations
-        for side in axes[row, 0].spines.values():
-            side.set(color=ORANGE, linewidth=1.6)
-    for axis, text in zip(axes[0], found.details["captions"], strict=True):
-        axis.set_title(broken(text), fontsize=7, fontweight="normal", loc="center")
+        corner = (-0.5, row * (SIZE + 1) - 0.5)
+        axis.add_patch(Rectangle(corner, SIZE, SIZE, fill=False, color=ORANGE, linewidth=1.6))
 
 
 def bars(axis, found, title, names):
