@@ -1,5 +1,6 @@
 """Tiny stations on text for tests: settings that run in a second, real digits, an untrained CLIP."""
 
+import importlib
 from types import SimpleNamespace
 
 import torch
@@ -10,6 +11,8 @@ from mlegfn.gallery._text.reading import captions
 from mlegfn.gallery._text.upsampling import upsampling_unet
 from mlegfn.gallery.fitting import initialised, weights
 from mlegfn.gallery.settings import text
+from mlegfn.report import style
+from mlegfn.report.gallery import drawing as report
 
 OPTIMIZER = {"lr": 0.001, "warmup": 0, "clip": 1.0, "ema_decay": 0.9}
 NETWORK = {
@@ -110,3 +113,18 @@ class TinyInputs:
 
 def untrained_clip(seed=0, settings=CLIP):
     return initialised(lambda: Encoders(captions(settings).words, settings), seed, "clip").eval()
+
+
+def drawn(name, found, settings):
+    """The figure, caption and table of the station, as ``report.gallery.drawing`` makes them."""
+    module = importlib.import_module(f"mlegfn.report.gallery.{name}")
+    shown = SimpleNamespace(
+        quantities={key: each.as_json() for key, each in found.quantities.items()},
+        details=found.details,
+        settings=settings.model_dump(mode="json"),
+        tensors={key: each.detach().numpy() for key, each in found.tensors.items()},
+    )
+    assert style.draw(module.plot, shown)["png"].startswith(b"\x89PNG")
+    assert module.caption(shown).endswith(".")
+    table = module.table(shown) if hasattr(module, "table") else report.quantities(shown)
+    assert len(table) and not table.isna().all(axis=0).any()

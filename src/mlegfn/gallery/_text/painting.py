@@ -75,7 +75,7 @@ def tables():
             side = SIDES[scene.size]
             slack = HIGH - side
             sides.append(side)
-            # Against one edge but for an eighth of the room there is; along it, in the middle half of an eighth each way.
+            # Within an eighth of the room there is from its edge, and as far from the middle along that edge.
             edge = [(0, slack / 8), (7 * slack / 8, slack)][scene.place % 2]
             along = (3 * slack / 8, 5 * slack / 8)
             (y0, y1), (x0, x1) = (along, edge) if scene.place < 2 else (edge, along)
