@@ -2,12 +2,11 @@
 
 from pydantic import Field
 
-from mlegfn.gallery.settings.images import Algorithms
-from mlegfn.gallery.settings.points import Forward, Schedules, Spiral
 from mlegfn import gallery
 from mlegfn.gallery.settings.images import Algorithms, Guidance, Inpainting, Progressive, Shared
 from mlegfn.gallery.settings.likelihood import Annealing, Objectives, Samplers
-from mlegfn.gallery.settings.points import Forward
+from mlegfn.gallery.settings.points import Forward, Schedules, Spiral
+from mlegfn.gallery.settings.text import Cascade, Clip, Prior
 from mlegfn.setting import Block
 from mlegfn.validation import rule
 
@@ -25,8 +24,10 @@ class Gallery(Block):
     guidance: Guidance | None = Field(default=None, description="classifier-free guidance")
     objectives: Objectives | None = Field(default=None, description="objectives and reverse variances")
     annealing: Annealing | None = Field(default=None, description="annealed importance sampling of log p")
-    algorithms: Algorithms | None = Field(default=None, description="Algorithms 1 and 2 of DDPM")
     samplers: Samplers | None = Field(default=None, description="fast samplers and the probability-flow ODE")
+    clip: Clip | None = Field(default=None, description="contrastive embeddings of scenes and captions")
+    cascade: Cascade | None = Field(default=None, description="text to 8×8 to 32×32")
+    prior: Prior | None = Field(default=None, description="caption to image embedding to scene")
 
     @property
     def names(self):
