@@ -5,6 +5,7 @@ import io
 import math
 import re
 import string
+import warnings
 from pathlib import Path
 
 import pytest
@@ -376,3 +377,10 @@ def test_fingerprint_is_of_values_not_of_their_order():
 def test_an_unknown_scale_is_named():
     with pytest.raises(UserError, match="no scale 'nope'; there are"):
         load("params.yaml").scale("nope")
+
+
+def test_every_anchor_stands_for_one_thing():
+    """A second anchor of the same name is legal YAML, and DVC prints a warning of several lines for it on each run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        YAML().load(Path(__file__).parents[1].joinpath("params.yaml").read_text())
