@@ -8,9 +8,9 @@ import torch
 from mlegfn.data import scale_to_unit
 from mlegfn.diffusion.likelihood import bound_table, epsilon_errors
 from mlegfn.diffusion.model import DenoisingModel
-from mlegfn.diffusion.process import normal_log_prob
 from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.gallery._images.model import build, process_of, train_images
+from mlegfn.gallery._likelihood.dequantised import dequantise, path_log_weight
 from mlegfn.gallery._likelihood.flow import Clock, exact_divergence, hutchinson, log_prob
 from mlegfn.gallery._likelihood.remembered import Remembered
 from mlegfn.gallery._likelihood.solvers import SOLVERS, draw
@@ -25,7 +25,8 @@ class Samplers(Station):
     """One network, many samplers. The ancestral chain takes T small random steps. DDIM keeps the marginals of every x_t
     and gives up the noise: with η = 0 its steps follow an ordinary differential equation, the probability flow, and can
     be long; solvers of higher order take longer ones still. The same equation carries densities along, so that it gives
-    an exact log-likelihood, the integral of its divergence, where the chain of small steps has only a bound.
+    an exact log-likelihood, the integral of its divergence, where the chain of small steps has only a bound. Pixels lie on
+    a lattice and have no density: for this comparison both get images to which uniform noise of a bin's width is added.
     """
 
     title = "Fast samplers and the probability flow"
@@ -44,8 +45,8 @@ class Samplers(Station):
         curves, quantities, tensors = sampled(network, process, settings, images)
         bits = likelihoods(network, process, settings, images)
         quantities |= compared(bits)
-        details = {"curves": curves, "evaluations": bits.evaluations, "shown": settings.evaluations[0]}
-        per_image = {name: getattr(bits, name) for name in ("bound", "flow", "exact")}
+        details = {"curves": curves, "evaluations": bits.evaluations, "start": bits.start}
+        per_image = {name: getattr(bits, name) for name in ("chain", "flow", "exact")}
         return Found(quantities, details, {**tensors, **per_image})
 
 
@@ -98,45 +99,47 @@ def differences(found, settings):
 
 
 def likelihoods(network, process, settings, images):
-    """Bits/dim [N] of test images: ``bound`` of the chain with the analytic variances, ``small`` with β̃_t, ``flow`` by the ODE with Hutchinson's divergence, ``exact`` [n]
-    with the exact one, of the first images; ``evaluations`` of the network by either solve.
-
-    The images are on a lattice, where an ODE has no density to give, so noise dequantises them: for every s,
-
-        −log P(x_0) ≤ L_0 + … + L_{s−1} + KL(q(x_s | x_0) ‖ p_s),
-
-    the bound (Ho et al. 2020, eq. 5) of a chain of s steps with p_s for its prior. The chain's own bound has
-    L_s + … + L_T in place of the KL; the ODE has the density p_s(x_s) itself, at one x_s ~ q an image.
+    """Bits/dim of test images, each [N]: ``bound`` and ``small``, L_0 + … + L_T of the chain with analytic variances and
+    with β̃_t (Ho et al. 2020, eq. 5); then, of the images dequantised by uniform noise, ``chain`` and ``chain_small``, the
+    bounds of those two chains, and ``flow`` and ``exact`` [n], by the ODE with Hutchinson's divergence and with the exact
+    one. ``evaluations`` of the network by either solve, ``start``: the time at which the dequantised images enter.
     """
-    x0 = scale_to_unit(images.test_images[: settings.images], images.levels)
-    remembered, start, seed = Remembered(network), settings.start, settings.seeds[0]
-    small = DenoisingModel(network, process, fixed_log_variance(process, "small"), images.levels)
-    errors = epsilon_errors(small, train_images(images)[: settings.variance_images], seed).mean(1)
-    tables = [
-        bound_table(DenoisingModel(remembered, process, variances, images.levels), x0, seed)[0]
-        for variances in (small.log_variance, analytic_log_variance(process, errors))
-    ]
-    terms = tables[1]
-    x_s = process.noise(x0, start, torch.randn(x0.shape, generator=generator(seed, "gallery", "flow")))
-    mean, variance = process.marginal(x0.double(), start)
-    known = terms[:start].sum(0) + normal_log_prob(x_s.double(), mean, variance.log())
+    seed, levels = settings.seeds[0], images.levels
+    x0 = scale_to_unit(images.test_images[: settings.images], levels)
+    known = train_images(images)[: settings.variance_images]
+    small = DenoisingModel(network, process, fixed_log_variance(process, "small"), levels)
+    errors = epsilon_errors(small, known, seed).mean(1)
+    variances = {"small": small.log_variance, "analytic": analytic_log_variance(process, errors)}
+    dequantised = dequantise(process, x0, levels, generator(seed, "gallery", "dequantised"))
+    y, start = dequantised.y, dequantised.start
+    bounds, chains, remembered = {}, {}, Remembered(network)
+    for name, table in variances.items():
+        bounds[name] = bound_table(DenoisingModel(remembered, process, table, levels), x0, seed)[0].sum(0)
+        draw = generator(seed, "gallery", "path")
+        chains[name] = path_log_weight(DenoisingModel(remembered, process, table), y, start, draw)
     clock = Clock(process)
 
     def eps(x, t):  # diffusers' embedding of the time is continuous: it takes fractions as they are
         return network(x, torch.full((len(x),), t - 1, dtype=torch.float32))
 
     def solve(count, divergence):
-        return log_prob(eps, clock, x_s[:count], start, divergence, settings.tolerance)
+        return log_prob(eps, clock, y[:count], start, divergence, settings.tolerance)
 
     flow = solve(len(x0), hutchinson(generator(seed, "gallery", "probes"), settings.probes))
     exact = solve(settings.exact_images, exact_divergence)
-    bits = x0[0].numel() * math.log(2)
+
+    def bits(nll):
+        return nll / (x0[0].numel() * math.log(2))
+
     return SimpleNamespace(
-        small=tables[0].sum(0) / bits,
-        bound=terms.sum(0) / bits,
-        flow=(known - flow.log_prob) / bits,
-        exact=(known[: settings.exact_images] - exact.log_prob) / bits,
+        bound=bits(bounds["analytic"]),
+        small=bits(bounds["small"]),
+        chain=bits(-chains["analytic"] - dequantised.log_volume),
+        chain_small=bits(-chains["small"] - dequantised.log_volume),
+        flow=bits(-flow.log_prob - dequantised.log_volume),
+        exact=bits(-exact.log_prob - dequantised.log_volume),
         evaluations={"hutchinson": flow.evaluations, "exact": exact.evaluations},
+        start=start,
     )
 
 
@@ -147,16 +150,22 @@ def compared(bits):
         error = (values.std() / len(values) ** 0.5).item()
         return Quantity(f"{what}, {len(values)} test images", [values.mean().item()], "bits/dim", error)
 
-    count = len(bits.exact)
-    trace = bits.flow[:count] - bits.exact
-    z = (trace.mean().abs() / (trace.std() / count**0.5)).item()
+    trace = bits.flow[: len(bits.exact)] - bits.exact
+    z = (trace.mean().abs() / (trace.std() / len(trace) ** 0.5)).item()
+    said = "NLL of dequantised images"
     return {
-        "bits_small": mean_of(bits.small, "NLL: the chain's bound, σ² = β̃_t"),
-        "bits_bound": mean_of(bits.bound, "NLL: the chain's bound, analytic variances"),
-        "bits_flow": mean_of(bits.flow, "NLL: the probability flow, Hutchinson's divergence"),
-        "bits_exact": mean_of(bits.exact, "NLL: the probability flow, exact divergence"),
-        "flow_less_bound": mean_of(
-            bits.flow - bits.bound, "NLL: the probability flow, less the chain's bound"
+        "bits_small": mean_of(bits.small, "NLL of images: the chain's bound, β̃_t"),
+        "bits_bound": mean_of(bits.bound, "NLL of images: the chain's bound, analytic variances"),
+        "bits_chain_small": mean_of(bits.chain_small, f"{said}: the chain's bound, β̃_t"),
+        "bits_chain": mean_of(bits.chain, f"{said}: the chain's bound, analytic variances"),
+        "bits_flow": mean_of(bits.flow, f"{said}: the probability flow, Hutchinson's divergence"),
+        "bits_exact": mean_of(bits.exact, f"{said}: the probability flow, exact divergence"),
+        "flow_less_small": mean_of(
+            bits.flow - bits.chain_small, f"{said}: the probability flow, less the chain's bound with β̃_t"
         ),
-        "hutchinson_z": Quantity("Hutchinson's NLL less the exact one: |z| of the mean over images", [z]),
+        "flow_less_chain": mean_of(
+            bits.flow - bits.chain,
+            f"{said}: the probability flow, less the chain's bound, analytic variances",
+        ),
+        "hutchinson_z": Quantity("NLL by Hutchinson's divergence less the exact: |z| of its mean", [z]),
     }

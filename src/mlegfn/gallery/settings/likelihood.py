@@ -69,9 +69,6 @@ class Samplers(Block):
     )
     samples: Several = Field(description="drawn with each, and compared with as many test images")
     projections: Count = Field(description="random directions of the sliced Wasserstein distance")
-    start: Count = Field(
-        description="t from which the ODE is solved to T; the steps before it are the chain's own"
-    )
     tolerance: Positive = Field(description="of the ODE's solver, relative and absolute")
     images: Several = Field(
         description="test images whose likelihood the ODE gives, by Hutchinson's estimate"

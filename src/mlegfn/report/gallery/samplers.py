@@ -41,18 +41,18 @@ def plot(found):
         yscale="log",
     )
     distance.legend()
-    bound, flow = found.tensors["bound"], found.tensors["flow"]
-    ends = [min(bound.min(), flow.min()) - 0.05, max(bound.max(), flow.max()) + 0.05]
+    chain, flow = found.tensors["chain"], found.tensors["flow"]
+    ends = [min(chain.min(), flow.min()) - 0.05, max(chain.max(), flow.max()) + 0.05]
     bits.plot(ends, ends, color=style.GREY, linewidth=0.8)
-    bits.plot(bound, flow, ".", color=LOOKS["ddim"][0], label="Hutchinson")
+    bits.plot(chain, flow, ".", color=LOOKS["ddim"][0], label="Hutchinson")
     bits.plot(
-        bound[: len(found.tensors["exact"])],
+        chain[: len(found.tensors["exact"])],
         found.tensors["exact"],
         "x",
         color=LOOKS["dpm"][0],
         label="exact",
     )
-    bits.set(title="bits/dim of test images", xlabel="bound of the chain", ylabel="probability flow")
+    bits.set(title="bits/dim, dequantised", xlabel="bound of the chain", ylabel="probability flow")
     bits.legend()
     names = [name for name in found.tensors if name.startswith("samples-")]
     for axis, name in zip(below.subplots(1, len(names)), names, strict=True):
@@ -66,8 +66,9 @@ def caption(found):
     settings = found.settings
     return (
         f"Above, left: {settings['samples']} samples of one network by each sampler, mean and standard deviation over "
-        f"{len(settings['seeds'])} seeds of sampling. Right: bits/dim of {settings['images']} test images by the probability "
-        f"flow (from t = {settings['start']}; {found.details['evaluations']['hutchinson']} evaluations) against the bound of "
-        "the chain with analytic variances; below the line the flow is the better model. Below: samples from one noise, by as few "
-        "evaluations as were tried, and by all T."
+        f"{len(settings['seeds'])} seeds of sampling. Right: bits/dim of {settings['images']} test images with uniform noise, "
+        f"which enter at t = {found.details['start']}, by the probability flow "
+        f"({found.details['evaluations']['hutchinson']} evaluations) and by the bound of the chain with analytic variances; "
+        "below the line the flow is the better model. Below: samples from one noise, by as few evaluations as were tried, "
+        "and by all T."
     )
