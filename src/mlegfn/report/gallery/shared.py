@@ -15,7 +15,7 @@ def plot(found):
     names = ["independent", *percent]
     for axis, name in zip(above.subplots(1, len(names)), names, strict=True):
         groups = tensors[f"siblings-{name}"]
-        title = "nothing shared" if name == "independent" else f"shared: x at {part(name)}"
+        title = "nothing shared" if name == "independent" else f"x_t, t = {part(name)}"
         show(axis, groups.reshape(-1, *groups.shape[2:]), groups.shape[1], title)
         axis.title.set_size(7)
     distance, classes, nearest = middle.subplots(1, 3)
@@ -25,7 +25,7 @@ def plot(found):
     classes.set_ylim(0, 1.05)
     for axis, name in zip(below.subplots(1, len(percent)), percent, strict=True):
         mixed = tensors[f"mixed-{name}"]
-        show(axis, mixed.reshape(-1, *mixed.shape[2:]), mixed.shape[1], f"mixed at t = {part(name)}")
+        show(axis, mixed.reshape(-1, *mixed.shape[2:]), mixed.shape[1], f"mixed at {part(name)}")
         axis.title.set_size(7)
     return figure
 
