@@ -171,9 +171,16 @@ def test_the_labelled_network_starts_as_a_function_of_its_seed():
     assert not torch.equal(first["class_embedding.weight"], other["class_embedding.weight"])
 
 
-def test_images_of_each_class_are_in_the_order_of_the_labels():
-    labels = torch.tensor([1, 0, 1, 0, 1])
-    images = torch.arange(5.0)
-    assert guidance.of_each_class(images, labels, 2, 2).tolist() == [1, 3, 0, 2]
-    with pytest.raises(UserError, match="3 images of each class are compared, but class 0 has 2"):
-        guidance.of_each_class(images, labels, 2, 3)
+def test_random_images_of_each_class_are_in_the_order_of_the_labels():
+    """The digits come writer by writer: the first of each class, in place of random ones, are few writers'."""
+    labels, images = torch.arange(200) % 2, torch.arange(200.0)
+    draws = [
+        guidance.of_each_class(images, labels, 2, 20, torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    assert (draws[0] % 2).tolist() == [0] * 20 + [1] * 20
+    assert len(draws[0].unique()) == 40
+    assert draws[0].max() > 150
+    with pytest.raises(UserError, match="101 images of each class are compared, but class 0 has 100"):
+        guidance.of_each_class(images, labels, 2, 101, torch.Generator())

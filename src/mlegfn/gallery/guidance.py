@@ -38,13 +38,14 @@ class Guidance(Station):
         )
         model, judge = labelled(averaged, settings, images), Classifier(data, images.train_labels)
         labels = torch.arange(classes).repeat_interleave(settings.per_class)
-        real = of_each_class(test_images(images), images.test_labels, classes, settings.per_class)
+        draw = generator(settings.seed, "gallery", "guidance", "real images")
+        real = of_each_class(test_images(images), images.test_labels, classes, settings.per_class, draw)
+        fresh = of_each_class(data, images.train_labels, classes, settings.per_class, draw)
         draw = generator(settings.seed, "gallery", "guidance", "directions")
         directions, tensors = unit_directions(data[0].numel(), settings.projections, draw), {}
         values = {
             (name, "data"): [value] for name, value in judged(real, labels, real, judge, directions).items()
         }
-        fresh = of_each_class(data, images.train_labels, classes, settings.per_class)
         values["distance", "data"] = [judged(fresh, labels, real, judge, directions)["distance"]]
         for w in settings.weights:
             for seed in settings.seeds:
@@ -93,9 +94,13 @@ def training(model, data, labels, settings):
     return loss
 
 
-def of_each_class(images, labels, classes, count):
-    """[classes·count, ...]: the first ``count`` images of each class, in the classes' order; UserError if there are fewer."""
-    rows = [(labels == label).nonzero().flatten()[:count] for label in range(classes)]
+def of_each_class(images, labels, classes, count, draw):
+    """[classes·count, ...]: ``count`` random images of each class, in the classes' order; UserError if there are fewer.
+
+    Not the first ones: data often come writer by writer.
+    """
+    order = torch.randperm(len(labels), generator=draw)
+    rows = [order[labels[order] == label][:count] for label in range(classes)]
     if short := [label for label, each in enumerate(rows) if len(each) < count]:
         raise UserError(
             f"params.yaml: gallery.guidance.per_class: {count} images of each class are compared, but class {short[0]} "

@@ -20,11 +20,21 @@ def plot(found):
     y, dy = measured(found, "accuracy", weights)
     trade.errorbar(x, y, dy, dx, color="#0072b2", marker="o", capsize=2, label="samples")
     for k, w in enumerate(weights):
-        name = f"{'w = ' if k == 0 else ''}{w:g}".replace("-", "−")
-        trade.annotate(name, (x[k], y[k]), (4, 4 if k % 2 else -9), textcoords="offset points", fontsize=6.5)
+        right = x[k] > x.mean() + (x.max() - x.min()) / 4  # no room beyond the last
+        name = f"w = {w:g}  " if right else f"{w:g}"
+        trade.annotate(
+            name.replace("-", "−"),
+            (x[k], y[k]),
+            (0, 0 if right else 5 if k % 2 else -10),
+            textcoords="offset points",
+            ha="right" if right else "center",
+            va="center" if right else "baseline",
+            fontsize=6.5,
+        )
     real = [found.quantities[f"{name}_data"]["values"][0] for name in ("diversity", "accuracy")]
     trade.plot(*real, color="#d55e00", marker="*", markersize=9, linestyle="none", label="test images")
     trade.set(xlabel="distance within a class", ylabel="accuracy", title="fidelity against diversity")
+    trade.margins(0.08)
     trade.legend(loc="best")
     d, error = measured(found, "distance", weights)
     distance.errorbar(weights, d, error, color="#0072b2", marker="o", capsize=2)
