@@ -10,10 +10,10 @@ from mlegfn.data import scale_to_unit
 from mlegfn.diffusion.process import GaussianDiffusion
 from mlegfn.diffusion.schedules import betas
 from mlegfn.gallery import samplers
-from mlegfn.gallery._likelihood.dequantised import dequantise
 from mlegfn.gallery._likelihood.flow import Clock, exact_divergence, hutchinson, log_prob
 from mlegfn.gallery._likelihood.mixture import eight_gaussians
 from mlegfn.gallery._likelihood.solvers import SOLVERS, draw, scheduler
+from mlegfn.gallery.samplers import dequantise
 from mlegfn.randomness import generator
 
 SIGMAS = 4.0  # of a fixed seed
