@@ -205,7 +205,8 @@ def judged(base, way, code, said, names, before, artifact):
     """The outcome of a way in one word, and whether it may be so.
 
     refused: it ended with code 2, named the file and made nothing. mended: it ended well, named the file, and
-    every artifact is the undisturbed run's. silently mended: without a word. Anything else is a failure.
+    every artifact is the undisturbed run's. not used: DVC had the folder's list elsewhere and never read the damaged
+    one, and every artifact is right. silently mended: without a word. Anything else is a failure.
     """
     named = any(name in said for name in names)
     made = [path for path in differing(base.manifest(), before) if not path.startswith("git status")]
@@ -217,6 +218,8 @@ def judged(base, way, code, said, names, before, artifact):
     right = not differing(base.manifest(), base.at_first)
     if code == 0 and right and way in ("reproduce", "restore"):
         outcome = "mended" if named else "silently mended"
+    elif code == 0 and right and way in ("dvc checkout", "dvc pull"):
+        outcome = "not used"
     elif code == 0:
         outcome = "not noticed"
     elif "Traceback" in said or "invalid choice" in said:
@@ -225,4 +228,9 @@ def judged(base, way, code, said, names, before, artifact):
         outcome = "refused without naming it"
     else:
         outcome = "refused" if not made or way == "restore" else "refused, but wrote"
-    return {"outcome": outcome, "code": code, "made": made[:10], "ok": outcome in ("refused", "mended")}
+    return {
+        "outcome": outcome,
+        "code": code,
+        "made": made[:10],
+        "ok": outcome in ("refused", "mended", "not used"),
+    }

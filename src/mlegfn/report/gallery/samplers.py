@@ -12,6 +12,7 @@ LOOKS = {
     "dpm": ("#d55e00", "D", "DPM-Solver++"),
     "heun": ("#009e73", "^", "Heun"),
 }
+TOP = 1.75  # floors: what is farther off is said in the caption, or the rest would be a line
 
 
 def plot(found):
@@ -38,7 +39,7 @@ def plot(found):
         title="sliced Wasserstein distance to test images",
         xlabel="evaluations of the network",
         xscale="log",
-        yscale="log",
+        ylim=(0.95 * floor, TOP * floor),
     )
     distance.legend()
     chain, flow = found.tensors["chain"], found.tensors["flow"]
@@ -62,11 +63,23 @@ def plot(found):
     return figure
 
 
+def beyond(found):
+    """A sentence on the points above the figure, or nothing."""
+    top = TOP * np.mean(found.quantities["distance_floor"]["values"])
+    far = [
+        f"{LOOKS[name][2]} with {point['evaluations']} ({np.mean(point['distances']):.3g})"
+        for name, curve in found.details["curves"].items()
+        for point in curve
+        if np.mean(point["distances"]) > top
+    ]
+    return f" Off the scale: {', '.join(far)}." if far else ""
+
+
 def caption(found):
     settings = found.settings
     return (
         f"Above, left: {settings['samples']} samples of one network by each sampler, mean and standard deviation over "
-        f"{len(settings['seeds'])} seeds of sampling. Right: bits/dim of {settings['images']} test images with uniform noise, "
+        f"{len(settings['seeds'])} seeds of sampling.{beyond(found)} Right: bits/dim of {settings['images']} test images with uniform noise, "
         f"which enter at t = {found.details['start']}, by the probability flow "
         f"({found.details['evaluations']['hutchinson']} evaluations) and by the bound of the chain with analytic variances; "
         "below the line the flow is the better model. Below: samples from one noise, by as few evaluations as were tried, "
