@@ -65,7 +65,15 @@ def test_the_coarse_and_the_fine_error_are_orthogonal_parts_of_the_whole():
 def test_half_time_is_the_time_from_which_on_the_error_stays_low():
     """Not the first time that it is low: the second column comes back up once."""
     error = torch.tensor([[4.0, 4.0, 4.0], [2.0, 1.0, 4.0], [1.0, 3.0, 4.0], [0.0, 1.0, 4.0]])
-    assert progressive.half_time(error, [40, 30, 20, 10]).tolist() == [30, 10, 10]
+    assert progressive.half_time(error, 2.0, [40, 30, 20, 10]).tolist() == [30, 10, 10]
+
+
+def test_what_there_is_to_settle_is_the_samples_spread_about_their_mean():
+    """Two flat samples ±0.5 about a common checkerboard: all of the spread is coarse."""
+    board = (-1.0) ** (torch.arange(8)[:, None] + torch.arange(8)).expand(2, 1, 8, 8)
+    found = progressive.spreads(0.3 * board + torch.tensor([0.5, -0.5]).view(2, 1, 1, 1))
+    assert found == pytest.approx({"coarse": 0.5, "fine": 0.0}, abs=1e-6)
+    assert progressive.nearest([100, 75, 51, 24, 1], 50) == 2
 
 
 def test_the_rate_is_the_bound_and_the_distortion_ends_at_zero():

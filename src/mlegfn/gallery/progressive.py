@@ -33,16 +33,18 @@ class Progressive(Station):
         ends, guesses = watched(model, start, times, draw)
         coarse, fine = errors(guesses, ends)
         total = (coarse.square() + fine.square()).sqrt()
+        spread = spreads(ends)
         halves = {
-            name: half_time(each, times) / model.timesteps
+            name: half_time(each, spread[name] / 2, times) / model.timesteps
             for name, each in (("coarse", coarse), ("fine", fine))
         }
         rate, distortion = rate_distortion(
             model, test_images(inputs.images)[: settings.images], settings.seed
         )
         levels = distortion * (inputs.images.levels - 1) / 2
-        rise = (total[1:] - total[:-1]).mean(1)
-        worst = int(rise.argmax())
+        quarters = total[[nearest(times, part * model.timesteps) for part in (1, 0.75, 0.5, 0.25, 0)]]
+        rises = quarters.diff(dim=0)
+        rise = rises[rises.mean(1).argmax()]
         return Found(
             {
                 "fine_minus_coarse": mean_of(
@@ -52,8 +54,8 @@ class Progressive(Station):
                 "coarse_half": mean_of("t/T at which half of the coarse form is settled", halves["coarse"]),
                 "fine_half": mean_of("t/T at which half of the details are settled", halves["fine"]),
                 "rise": mean_of(
-                    f"distance of x̂_0 from x_0: its largest rise between two of {len(times)} times on the way",
-                    total[worst + 1] - total[worst],
+                    "distance of x̂_0 from x_0: its largest rise (least fall) over a quarter of T",
+                    rise,
                     "of the range [−1, 1]",
                 ),
                 "bits": mean_of("bits of a test image after all steps", rate[-1], "bits/dim"),
@@ -66,7 +68,7 @@ class Progressive(Station):
             {
                 "times": times,
                 **{
-                    name: (each.mean(1) / each[0].mean()).tolist()
+                    name: (each.square().mean(1).sqrt() / spread[name]).tolist()
                     for name, each in (("coarse", coarse), ("fine", fine))
                 },
                 "distance": total.mean(1).tolist(),
@@ -98,25 +100,43 @@ def watched(model, start, times, draw):
     return ends.clamp(-1, 1), torch.stack(guesses)
 
 
-def errors(guesses, ends):
-    """Root mean square errors [K, N] of x̂_0 [K, N, C, H, W]: of its means over 2×2 pixels, and of what is left.
+def parts_of(images):
+    """Root mean squares over pixels, float64 [...], of images [..., C, H, W]: of means over 2×2 pixels, of what is left.
 
-    The two parts are orthogonal: their squares add up to the mean square error. ValueError for odd H or W.
+    The two parts are orthogonal: their squares add up to the mean square. ValueError for odd H or W.
     """
-    if ends.shape[-1] % 2 or ends.shape[-2] % 2:
-        raise ValueError(f"means over 2×2 pixels need even sides, not {tuple(ends.shape[-2:])}")
-    gap = (guesses - ends).flatten(0, 1)
-    coarse = F.interpolate(F.avg_pool2d(gap, 2), scale_factor=2)
-    parts = [
-        part.flatten(1).square().mean(1).sqrt().view(guesses.shape[:2]) for part in (coarse, gap - coarse)
-    ]
-    return tuple(part.double() for part in parts)
+    if images.shape[-1] % 2 or images.shape[-2] % 2:
+        raise ValueError(f"means over 2×2 pixels need even sides, not {tuple(images.shape[-2:])}")
+    flat = images.flatten(0, -4)
+    coarse = F.interpolate(F.avg_pool2d(flat, 2), scale_factor=2)
+    return tuple(
+        each.double().flatten(1).square().mean(1).sqrt().view(images.shape[:-3])
+        for each in (coarse, flat - coarse)
+    )
 
 
-def half_time(error, times):
-    """[N]: the first of the falling ``times`` from which on an error [K, N] stays at most half of its first value."""
-    above = error > error[0] / 2
-    last = torch.where(above, torch.arange(len(times))[:, None], -1).amax(0)  # the last time above half
+def errors(guesses, ends):
+    """Root mean square errors [K, N] of x̂_0 [K, N, C, H, W], x_0 [N, C, H, W]: of the coarse form, of the details."""
+    return parts_of(guesses - ends)
+
+
+def spreads(ends):
+    """{"coarse", "fine"}: root mean squares of both parts of x_0 − its mean over samples: what there is to settle.
+
+    Not the error at t = T: there x̂_0 is the network's error times 1/√ᾱ_T, a large number, and says nothing.
+    """
+    coarse, fine = parts_of(ends - ends.mean(0))
+    return {name: part.square().mean().sqrt().item() for name, part in (("coarse", coarse), ("fine", fine))}
+
+
+def nearest(times, t):
+    """The index of the entry of ``times`` nearest to ``t``."""
+    return min(range(len(times)), key=lambda k: abs(times[k] - t))
+
+
+def half_time(error, half, times):
+    """[N]: the first of the falling ``times`` from which on an error [K, N] stays at most ``half``."""
+    last = torch.where(error > half, torch.arange(len(times))[:, None], -1).amax(0)  # the last time above
     return torch.tensor(times, dtype=torch.float64)[(last + 1).clamp(max=len(times) - 1)]
 
 

@@ -39,7 +39,8 @@ def caption(found):
     coarse, fine = (quantities[f"{name}_half"]["values"][0] for name in ("coarse", "fine"))
     return (
         "Above, what the model takes each of six samples to be at falling t; the last column is the sample itself. Below, "
-        f"left: how far x̂_0 is from the end of its own path, mean over {settings['samples']} samples: half of the coarse "
+        f"left: how far x̂_0 is from the end of its own path, over {settings['samples']} samples and as a part of their "
+        "spread (near T it is more: there x̂_0 is the network's error, magnified by 1/√ᾱ_t and clipped): half of the coarse "
         f"form is settled at {coarse:.2f} T, half of the details at {fine:.2f} T. Right: {settings['images']} test images "
         "sent as a code from t = T down to 0, error of what the receiver can show against the bits it has."
     )
