@@ -99,8 +99,8 @@ def of_each_class(images, labels, classes, count, draw):
 
     Not the first ones: data often come writer by writer.
     """
-    order = torch.randperm(len(labels), generator=draw)
-    rows = [order[labels[order] == label][:count] for label in range(classes)]
+    shuffled = torch.randperm(len(labels), generator=draw)
+    rows = [shuffled[labels[shuffled] == label][:count] for label in range(classes)]
     if short := [label for label, each in enumerate(rows) if len(each) < count]:
         raise UserError(
             f"params.yaml: gallery.guidance.per_class: {count} images of each class are compared, but class {short[0]} "

@@ -125,8 +125,10 @@ def likeness(groups, judge):
 
 def pairs(images, count, seed):
     """Two tensors [count, C, H, W] of test images; the two of a pair have different labels, if there are such pairs."""
-    order = torch.randperm(len(images.test_labels), generator=generator(seed, "gallery", "shared", "pairs"))
-    first, second = order, order.roll(1)
+    shuffled = torch.randperm(
+        len(images.test_labels), generator=generator(seed, "gallery", "shared", "pairs")
+    )
+    first, second = shuffled, shuffled.roll(1)
     differ = images.test_labels[first] != images.test_labels[second]
     chosen = torch.argsort(~differ, stable=True)[:count]
     data = test_images(images)
