@@ -37,7 +37,7 @@ def test_metrics_and_plots(snakemade, tmp_path):
     page = (checkout.root / "plots/index.html").read_text()
     figures = {path.name for path in (checkout.root / "results/smoke/figures").glob("*.png")}
     pictures = {path.name.split("_")[-1] for path in (checkout.root / "plots/static").iterdir()}
-    assert pictures == figures and len(figures) == 10
+    assert pictures == figures and len(figures) >= 10
     assert '"color": {"field": "arm"' in page and '"bits_per_dim": ' in page
 
 
