@@ -82,7 +82,7 @@ def test_guidance_that_makes_no_sense_is_refused(weight):
         guided(None, None, weight)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 def test_ddim_with_the_exact_network_returns_the_data(prediction):
     """For data that are one point, the best ε and x_0 are known: any number of steps must end in that point. With times
     that are one off it does not."""
@@ -91,7 +91,13 @@ def test_ddim_with_the_exact_network_returns_the_data(prediction):
     def predict(x, time):
         if prediction == "sample":
             return point.expand_as(x)
-        return process.noise_of(point.expand_as(x), x, time + 1)
+        eps = process.noise_of(point.expand_as(x), x, time + 1)
+        if prediction == "epsilon":
+            return eps
+        return (
+            process.table("sqrt_alpha_bar", time + 1, x) * eps
+            - process.table("noise_std", time + 1, x) * point
+        )
 
     x = ddim(predict, torch.randn(5, 2, generator=generator(0)), process, 10, prediction)
     assert torch.allclose(x, point.expand(5, 2), atol=1e-3)

@@ -34,7 +34,7 @@ def guided(conditional, unconditional, weight):
 def ddim(predict, noise, process, steps, prediction="epsilon", bound=1.0):
     """x_0 [N, ...] from x_T = ``noise`` by DDIM with η = 0 (Song et al. 2021, arXiv 2010.02502, eq. 12).
 
-    predict(x, t): the network's output at its times t int64 [N] in 0…T−1, ε or, with ``prediction`` = "sample", x_0;
+    predict(x, t): the network's output at its times t int64 [N] in 0…T−1: ε, x_0 (``prediction`` = "sample") or v ("v_prediction");
     steps must divide T: diffusers looks for the time before t at t − T/steps; bound: x̂_0 is clipped to ±bound, or not
     (None).
     """

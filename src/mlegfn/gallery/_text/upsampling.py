@@ -14,7 +14,7 @@ __all__ = ["train_upsampler", "upsample", "upsampling_unet"]
 
 def upsampling_unet(network):
     """UNet2DModel of a config.Network: (x_t beside the enlarged low-resolution scene [N, 2, 32, 32], t [N], level of the
-    latter's noise [N]) → ε [N, 1, 32, 32].
+    latter's noise [N]) → v [N, 1, 32, 32].
 
     The level has an embedding like the time's, and is added to it (Ho et al. 2022, Cascaded Diffusion Models, §3).
     """
@@ -40,6 +40,10 @@ def train_upsampler(settings, high, process, seed, augmentation):
 
     augmentation: the low-resolution scene z is noised to z_s, s uniform in 0…augmentation (0: never), and the network
     is told s. It learns not to believe every pixel of z, as it must not when z is another model's sample.
+
+    The network predicts v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, arXiv 2202.00512, §4), as Imagen Video's
+    super-resolution does. With ε, x̂_0 = (x_t − √(1 − ᾱ_t) ε)/√ᾱ_t is an error over nearly nothing at the noisy end, and
+    a few steps of sampling cannot mend what the first says of a whole scene's brightness: black paper became grey.
     """
     network = initialised(lambda: upsampling_unet(settings.network), seed, "gallery", "upsampling")
 
@@ -51,13 +55,14 @@ def train_upsampler(settings, high, process, seed, augmentation):
         eps = torch.randn(x_0.shape, generator=draw)
         low = reduce(x_0)
         low = process.noise(low, level, torch.randn(low.shape, generator=draw))
-        return (eps - predictor(network, low, level)(process.noise(x_0, t, eps), t - 1)).square().mean()
+        v = process.table("sqrt_alpha_bar", t, x_0) * eps - process.table("noise_std", t, x_0) * x_0
+        return (v - predictor(network, low, level)(process.noise(x_0, t, eps), t - 1)).square().mean()
 
     return fit(network, loss, settings.steps, settings.optimizer, f"8×8 to 32×32, levels to {augmentation}")
 
 
 def predictor(network, low, level):
-    """ε(x, time) of the U-Net given scenes ``low`` [N, 1, 8, 8], noised to ``level`` [N]."""
+    """v(x, time) of the U-Net given scenes ``low`` [N, 1, 8, 8], noised to ``level`` [N]."""
     beside = F.interpolate(low, size=(HIGH, HIGH), mode="bilinear", align_corners=False)
 
     def predict(x, time):
@@ -72,7 +77,13 @@ def upsample(network, low, process, steps, level, draw, batch=90):
     low = process.noise(low, level, torch.randn(low.shape, generator=draw))
     return torch.cat(
         [
-            ddim(predictor(network, some, torch.full((len(some),), level)), start, process, steps)
+            ddim(
+                predictor(network, some, torch.full((len(some),), level)),
+                start,
+                process,
+                steps,
+                "v_prediction",
+            )
             for some, start in zip(low.split(batch), noise.split(batch), strict=True)
         ]
     )
