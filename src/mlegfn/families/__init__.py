@@ -4,10 +4,10 @@ A file in this folder that defines a :class:`~mlegfn.families.family.Family` *is
 Table 1, the figure, the documentation and the property tests go over :func:`names`. Nothing else lists them.
 """
 
-import importlib
-import pkgutil
 import re
 from pathlib import Path
+
+from mlegfn import registry
 
 __all__ = ["load", "names", "sources"]
 
@@ -17,8 +17,7 @@ SHARED = {"comparing", "family", "fitting"}
 
 def names():
     """The families' names, sorted: those of their files. Imports none of them, nor torch."""
-    found = {module.name for module in pkgutil.iter_modules(__path__)}
-    return sorted(name for name in found - SHARED if not name.startswith("_"))
+    return registry.names(__path__, SHARED)
 
 
 def sources(name):
@@ -48,15 +47,4 @@ def load(name):
 
     :raises ValueError: for a name that is no file here, or a file that defines no family or several
     """
-    if name not in names():
-        raise ValueError(f"unknown family {name!r}; there are {', '.join(names())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    family = importlib.import_module(f"{__name__}.family").Family
-    found = [
-        each
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, family) and each.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise ValueError(f"families/{name}.py must define exactly one Family, it defines {len(found)}")
-    return found[0]
+    return registry.load(__name__, name, "Family", names())

@@ -6,10 +6,10 @@ block of its name in :mod:`mlegfn.gallery.settings`, its figure is drawn by the 
 :mod:`mlegfn.report.gallery`.
 """
 
-import importlib
-import pkgutil
 import re
 from pathlib import Path
+
+from mlegfn import registry
 
 __all__ = ["load", "names", "sources", "titles"]
 
@@ -20,8 +20,7 @@ MOST = 2  # as many shared packages, and as many stations, a station may read: d
 
 def names():
     """The stations' names, sorted: those of their files. Imports none of them, nor torch."""
-    found = {module.name for module in pkgutil.iter_modules(__path__)}
-    return sorted(name for name in found - SHARED if not name.startswith("_"))
+    return registry.names(__path__, SHARED)
 
 
 def sources(name):
@@ -56,15 +55,4 @@ def load(name):
 
     :raises ValueError: for a name that is no file here, or a file that defines no station or several
     """
-    if name not in names():
-        raise ValueError(f"unknown station {name!r}; there are {', '.join(names())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    station = importlib.import_module(f"{__name__}.station").Station
-    found = [
-        each
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, station) and each.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise ValueError(f"gallery/{name}.py must define exactly one Station, it defines {len(found)}")
-    return found[0]
+    return registry.load(__name__, name, "Station", names())
