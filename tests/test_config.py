@@ -379,6 +379,15 @@ def test_an_unknown_scale_is_named():
         load("params.yaml").scale("nope")
 
 
+def test_a_stations_noise_is_checked_like_any_other(tmp_path):
+    raw = copy.deepcopy(read_yaml(Path(__file__).parents[1] / "params.yaml"))
+    block = raw["scales"]["gallery"]["gallery"]
+    for station in (block["spiral"], block["algorithms"], block["forward"], block["annealing"]["points"]):
+        station["beta_end"] = station["beta_start"] / 2
+    lines = lines_of(dumped(raw), tmp_path)
+    assert len(lines) == 4 and all("beta_end: must not be below beta_start" in line for line in lines)
+
+
 def test_every_anchor_stands_for_one_thing():
     """A second anchor of the same name is legal YAML, and DVC prints a warning of several lines for it on each run."""
     with warnings.catch_warnings():

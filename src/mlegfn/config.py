@@ -11,7 +11,6 @@ from mlegfn.divergence_settings import Divergences
 from mlegfn.errors import UserError
 from mlegfn.gallery.settings import Gallery
 from mlegfn.setting import (
-    Beta,
     Block,
     Count,
     Index,
@@ -23,7 +22,7 @@ from mlegfn.setting import (
     differ,
     rises,
 )
-from mlegfn.training_settings import Network, Optimizer
+from mlegfn.training_settings import Network, Noise, Optimizer
 from mlegfn.validation import rule, validate
 from mlegfn.yaml_file import origins, read_yaml
 
@@ -82,22 +81,13 @@ class Data(Block):
             return "must be at most 10000, the images of one batch"
 
 
-class Diffusion(Block):
-    timesteps: Several = Field(description="T")
-    beta_schedule: Literal["linear", "cosine"]
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
-    beta_end: Beta = Field(description="β_T of the linear schedule")
+class Diffusion(Noise):
     variance: Variance = Field(description="reverse variances: β_t, β̃_t, the analytic optimum, or learned")
 
     variance_samples: Count = Field(description="training data from which `analytic` is estimated")
     decoder: Literal["exact", "tanh"] = Field(
         description="the normal CDF of the discretised decoder (images only)"
     )
-
-    @rule("beta_end", "beta_start")
-    def betas_rise(end, start):
-        if end < start:
-            return f"must not be below beta_start, {start}"
 
 
 class Pretrain(Block):

@@ -1,11 +1,26 @@
-"""Networks and optimisers in params.yaml: the same blocks for the image experiment and the gallery."""
+"""Noise, networks and optimisers in params.yaml: the same blocks for the image experiment and the gallery."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mlegfn.setting import Block, Count, Fraction, Index, Positive, Switch
+from mlegfn.setting import Beta, Block, Count, Fraction, Index, Positive, Several, Switch
 from mlegfn.validation import rule
+
+
+class LinearNoise(Block):
+    timesteps: Several = Field(description="T")
+    beta_start: Beta = Field(description="β_1 of the linear schedule")
+    beta_end: Beta = Field(description="β_T of the linear schedule")
+
+    @rule("beta_end", "beta_start")
+    def betas_rise(end, start):
+        if end < start:
+            return f"must not be below beta_start, {start}"
+
+
+class Noise(LinearNoise):
+    beta_schedule: Literal["linear", "cosine"]
 
 
 class Network(Block):

@@ -1,7 +1,8 @@
 """What `snakemake --report` shows of a scale: which outputs, in which category, under which caption.
 
-A caption says what the papers claim, from claims.yaml and claims-gallery.yaml, and what the verdicts say of it here. ITEMS is the only
-list; an output of a new kind of figure or table is shown all the same, under its file's name.
+A caption says what the papers claim, from claims.yaml and claims-gallery.yaml, and what the verdicts say of it here.
+ITEMS is the only list, but for the stations of the gallery, which their files title; an output of a new kind of figure
+or table is shown all the same, under its file's name.
 """
 
 import json

@@ -3,6 +3,7 @@
 import torch
 from diffusers import UNet2DConditionModel
 
+from mlegfn.gallery._text.blocks import blocks
 from mlegfn.gallery._text.guidance import ddim, guided
 from mlegfn.gallery._text.painting import LOW
 from mlegfn.gallery.fitting import fit, initialised
@@ -16,19 +17,10 @@ def attending_unet(network, heads, states):
     dimensions at the resolutions of ``network.attention``, and in the middle (Nichol et al. 2022, GLIDE,
     arXiv 2112.10741; Rombach et al. 2022, arXiv 2112.10752, §3.3)."""
     return UNet2DConditionModel(
+        **blocks(network, "CrossAttn"),
         sample_size=LOW,
         in_channels=1,
         out_channels=1,
-        block_out_channels=tuple(network.block_out_channels),
-        layers_per_block=network.layers_per_block,
-        down_block_types=tuple(
-            "CrossAttnDownBlock2D" if each else "DownBlock2D" for each in network.attention
-        ),
-        up_block_types=tuple(
-            "CrossAttnUpBlock2D" if each else "UpBlock2D" for each in reversed(network.attention)
-        ),
-        norm_num_groups=network.norm_num_groups,
-        dropout=network.dropout,
         cross_attention_dim=states,
         attention_head_dim=heads,  # in this class of diffusers, the *number* of heads
     )

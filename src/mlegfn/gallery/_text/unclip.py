@@ -3,6 +3,7 @@
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel
 
+from mlegfn.gallery._text.blocks import blocks
 from mlegfn.gallery._text.guidance import ddim, guided
 from mlegfn.gallery._text.painting import LOW
 from mlegfn.gallery.fitting import fit, initialised
@@ -113,18 +114,11 @@ def decoder_unet(network, embedding):
     """UNet2DConditionModel of a config.Network, (x_t [N, 1, 8, 8], t, image embedding [N, E]) → ε: the embedding is
     projected and added to that of the time (Ramesh et al. 2022, §2.1)."""
     return UNet2DConditionModel(
+        **blocks(network),
         sample_size=LOW,
         in_channels=1,
         out_channels=1,
-        block_out_channels=tuple(network.block_out_channels),
-        layers_per_block=network.layers_per_block,
-        down_block_types=tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in network.attention),
         mid_block_type="UNetMidBlock2D",
-        up_block_types=tuple(
-            "AttnUpBlock2D" if each else "UpBlock2D" for each in reversed(network.attention)
-        ),
-        norm_num_groups=network.norm_num_groups,
-        dropout=network.dropout,
         class_embed_type="projection",
         projection_class_embeddings_input_dim=embedding,
     )

@@ -4,6 +4,7 @@ import torch
 from diffusers import UNet2DModel
 from torch.nn import functional as F
 
+from mlegfn.gallery._text.blocks import blocks
 from mlegfn.gallery._text.guidance import ddim
 from mlegfn.gallery._text.painting import HIGH, reduce
 from mlegfn.gallery.fitting import fit, initialised
@@ -19,17 +20,10 @@ def upsampling_unet(network):
     The level has an embedding like the time's, and is added to it (Ho et al. 2022, Cascaded Diffusion Models, §3).
     """
     return UNet2DModel(
+        **blocks(network),
         sample_size=HIGH,
         in_channels=2,
         out_channels=1,
-        block_out_channels=tuple(network.block_out_channels),
-        layers_per_block=network.layers_per_block,
-        down_block_types=tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in network.attention),
-        up_block_types=tuple(
-            "AttnUpBlock2D" if each else "UpBlock2D" for each in reversed(network.attention)
-        ),
-        norm_num_groups=network.norm_num_groups,
-        dropout=network.dropout,
         class_embed_type="timestep",
         add_attention=False,
     )

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mlegfn.setting import Beta, Block, Count, Fraction, Index, Several, differ
-from mlegfn.training_settings import Network, Optimizer
+from mlegfn.setting import Block, Count, Fraction, Index, Several, differ
+from mlegfn.training_settings import Network, Noise, Optimizer
 from mlegfn.validation import rule
 
 Part = Annotated[float, Field(gt=0, le=1, strict=True)]
@@ -18,14 +18,10 @@ def several(values):
     return "needs at least two entries" if len(values) < 2 else differ(values)
 
 
-class Chain(Block):
+class Chain(Noise):
     """The noising process and the network of a station on images."""
 
     network: Network
-    timesteps: Several = Field(description="T")
-    beta_schedule: Literal["linear", "cosine"]
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
-    beta_end: Beta = Field(description="β_T of the linear schedule")
 
 
 class Algorithms(Chain):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlegfn.gallery.settings.images import Chain
-from mlegfn.setting import Beta, Block, Count, Index, Positive, Several, differ, rises
-from mlegfn.training_settings import Optimizer
+from mlegfn.setting import Block, Count, Index, Positive, Several, differ, rises
+from mlegfn.training_settings import LinearNoise, Optimizer
 from mlegfn.validation import rule
 
 Seeds = Annotated[list[Index], Field(min_length=1)]
@@ -38,10 +38,7 @@ class Annealed(Block):
     temperatures_rise = rule("temperatures")(rises)
 
 
-class AnnealedPoints(Annealed):
-    timesteps: Several = Field(description="T")
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
-    beta_end: Beta = Field(description="β_T of the linear schedule")
+class AnnealedPoints(Annealed, LinearNoise):
     data: Several = Field(description="points whose log p is estimated")
     variance_points: Several = Field(description="that the analytic variances are measured on")
     repeats: Several = Field(description="annealings of each point of the linear-Gaussian check")

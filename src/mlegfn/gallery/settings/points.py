@@ -5,21 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlegfn.setting import Beta, Block, Count, Index, Several, differ
-from mlegfn.training_settings import Network, Optimizer
+from mlegfn.training_settings import LinearNoise, Network, Noise, Optimizer
 from mlegfn.validation import rule
 
 Problem = Literal["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
 
 
-class Forward(Block):
+class Forward(LinearNoise):
     seed: Index
     problems: Annotated[list[Problem], Field(min_length=1)] = Field(
         description="where the points start; the scale's images are another start"
     )
     schedules: Annotated[list[Literal["linear", "cosine"]], Field(min_length=1)]
-    timesteps: Several = Field(description="T")
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
-    beta_end: Beta = Field(description="β_T of the linear schedule")
     points: Several = Field(
         description="data of each start: the centres of the exact mixture x_t is drawn from"
     )
@@ -36,12 +33,8 @@ class Forward(Block):
             return f"must be at most timesteps, {timesteps}"
 
 
-class Spiral(Block):
+class Spiral(Noise):
     seeds: Annotated[list[Index], Field(min_length=1)] = Field(description="the first one's model is drawn")
-    timesteps: Several = Field(description="T")
-    beta_schedule: Literal["linear", "cosine"]
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
-    beta_end: Beta = Field(description="β_T of the linear schedule")
     hidden: Count = Field(description="width of the perceptron")
     layers: Count = Field(description="its hidden layers, beside the first")
     steps: Count = Field(description="of training")

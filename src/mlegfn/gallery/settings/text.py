@@ -1,11 +1,11 @@
 """Settings of the stations on text."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from mlegfn.setting import Beta, Block, Count, Fraction, Index, Positive, Several, differ
-from mlegfn.training_settings import Network, Optimizer
+from mlegfn.setting import Block, Count, Fraction, Index, Positive, Several, differ
+from mlegfn.training_settings import Network, Noise, Optimizer
 from mlegfn.validation import rule
 
 LONGEST = 8  # tokens of "a small dark seven on the left" and the start
@@ -71,13 +71,9 @@ class Upsampling(Block):
     optimizer: Optimizer
 
 
-class Noising(Block):
+class Noising(Noise):
     """What the diffusion models of a station on text have in common."""
 
-    timesteps: Several = Field(description="T")
-    beta_schedule: Literal["linear", "cosine"]
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
-    beta_end: Beta = Field(description="β_T of the linear schedule")
     steps: Count = Field(description="of DDIM; divides T")
 
     @rule("steps", "timesteps")

@@ -28,7 +28,7 @@ class Figure(NamedTuple):
     def has(self, test):
         """Whether a claim with this test belongs here."""
         kinds, tasks = self.claims
-        about = test.station if test.kind == "gallery_below" else getattr(test, "task", None)
+        about = getattr(test, "task", None) or getattr(test, "station", None)
         return test.kind in kinds and (tasks is None or about in tasks)
 
 

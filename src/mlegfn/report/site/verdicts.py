@@ -1,5 +1,6 @@
 """The verdict files of a scale → rows of the page's table."""
 
+from functools import partial
 from pathlib import Path
 
 from mlegfn.artifacts import read_json
@@ -8,22 +9,18 @@ from mlegfn.report.gallery import claims as gallery_claims
 from mlegfn.report.site import markup, readings
 from mlegfn.report.site.files import written_by
 
-# {name of a verdict file: (the stage that makes it, the claims that it decides)}
+# {name of a verdict file: (the stage that makes it, what loads the claims that it decides)}
 REPORTS = {
-    "verdict": ("verdict", "images"),
-    "discrete": ("discrete_report", "discrete"),
-    "divergences": ("divergences_report", "divergences"),
-    "gallery": ("gallery_report", "gallery"),
+    "verdict": ("verdict", partial(claims.load, report="images")),
+    "discrete": ("discrete_report", partial(claims.load, report="discrete")),
+    "divergences": ("divergences_report", partial(claims.load, report="divergences")),
+    "gallery": ("gallery_report", gallery_claims.load),
 }
 
 
 def tests():
     """``{claim: its test}`` of every claim in every file; broken ones are a UserError."""
-    found = {}
-    for _, kind in REPORTS.values():
-        of = gallery_claims.load() if kind == "gallery" else claims.load(report=kind)
-        found |= {each.id: each.test for each in of}
-    return found
+    return {each.id: each.test for _, load in REPORTS.values() for each in load()}
 
 
 def of_scale(scale, stages, record_of, measured_at):
