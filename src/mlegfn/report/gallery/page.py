@@ -33,6 +33,9 @@ def section(station, notes, results, claims):
         f"The notes: {notes}. `src/mlegfn/gallery/{station}.py`; [numbers]({place}/tables/gallery-{station}.md).",
         found["about"],
         f"![{found['title']}]({place}/figures/gallery-{station}.png)",
+        f"![{found['title']}, moving]({place}/figures/gallery-{station}.webp)"
+        if (results / SCALE / "figures" / f"gallery-{station}.webp").is_file()
+        else "",
         caption,
         "\n".join(f"- {row['claim']}: **{row['verdict']}**{interval(row)}" for row in own),
     ]
