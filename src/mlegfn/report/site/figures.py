@@ -209,7 +209,7 @@ SECTIONS = (
         "gallery",
         "The diffusion models of the lecture notes",
         "Gallery",
-        "From noising to text-to-image, a station at a time, each a model that a laptop trains in minutes. Beside each "
+        "From noising to text-to-image, a station at a time, each a model that a laptop can train. Beside each "
         "figure stands what the notes say there; what must be true of it is decided from its numbers.",
         tuple(
             Figure(
