@@ -26,7 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from faults import report
-from faults.checkouts import REPOSITORY, STAGES, Checkout, describe, save
+from faults.checkouts import REPOSITORY, Checkout, describe, save
 from machine import provenance
 
 # kind of trial: (option, default number, module, function)
@@ -147,8 +147,8 @@ def undisturbed(context):
     found = json.loads(file.read_text())
     context.reference, context.longer = found["run"], found["longer"]
     save(context.folder.parent / "reference.json", found["run"])
-    seconds, again = context.reference["seconds"], context.reference["again_s"]
-    context.expected_s = again + (seconds - again) * context.part / STAGES if context.part else seconds
+    seconds, again, stages = (context.reference[name] for name in ("seconds", "again_s", "stages"))
+    context.expected_s = again + (seconds - again) * context.part / stages if context.part else seconds
     print(f"undisturbed: {context.reference['seconds']:.0f} s", flush=True)
 
 

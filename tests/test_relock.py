@@ -266,18 +266,19 @@ def test_relock_in_a_checkout(smoke, monkeypatch, capsys):
 
     assert relock.relock() == 0 and capsys.readouterr().out == "dvc.lock: every source is as recorded\n"
 
-    # A docstring: the stages of the families print docstrings, so to them it is no mere comment.
+    # A docstring: the stages of families and stations print docstrings, so to them it is no mere comment.
     smoke.edit(
         "src/mlegfn/diffusion/schedules.py", '"""Noise schedules:', '# Two.\n"""Schedules of the noise:'
     )
     diffusion = stale()
-    families = {name for name in diffusion if name.startswith("family@")}
-    assert families and {"pretrain@smoke-4", "trajectories@smoke"} <= diffusion - families
-    with pytest.raises(UserError, match=rf"^dvc.lock: {len(families)} stages stay stale"):
+    printing = {name for name in diffusion if name.startswith(("family@", "station@"))}
+    assert {name.split("@")[0] for name in printing} == {"family", "station"}
+    assert {"pretrain@smoke-4", "trajectories@smoke"} <= diffusion - printing
+    with pytest.raises(UserError, match=rf"^dvc.lock: {len(printing)} stages stay stale"):
         relock.relock()
     shown = capsys.readouterr().out
     assert "src/mlegfn/diffusion/schedules.py:2: differs in docstrings" in shown
-    assert changed_entries() == diffusion - families and stale() == families
+    assert changed_entries() == diffusion - printing and stale() == printing
 
     # A file that is the same program, one that is not: an entry that has both stays as it is, whole.
     smoke.run("git", "checkout", "-q", "src")

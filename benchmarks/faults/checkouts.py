@@ -15,7 +15,6 @@ from faults import processes
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What differs from run to run by its nature: what stages print, states of interrupted trainings, wall times.
 UNEQUAL = ("logs", "scratch", "provenance")
-STAGES = 68  # of the scale smoke, for how long a part of them takes
 RUN = ("make", "reproduce", "SCALE=smoke")
 
 
@@ -200,7 +199,8 @@ def describe(checkout, seconds):
     objects, wrong = checkout.cache()
     if wrong:
         raise ValueError(f"the reference's own cache is wrong: {wrong}")
-    return {"seconds": seconds, "manifest": checkout.manifest(), "cache": objects}
+    stages = len(checkout.stages_run())
+    return {"seconds": seconds, "stages": stages, "manifest": checkout.manifest(), "cache": objects}
 
 
 def save(path, value):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 from faults import processes
-from faults.checkouts import STAGES, begun
+from faults.checkouts import begun
 from faults.interruptions import finish, until
 from faults.whole import harm
 
@@ -73,7 +73,7 @@ def full(context, index, draw):
     low, high, enough = PLACES[place]
     checkout = begun(context, f"full-{index}", draw)
     if context.part and enough:
-        high *= context.part / STAGES
+        high *= context.part / context.reference["stages"]
     sizes = sorted(draw.uniform(low, max(low, high)) for _ in range(FAULTS_A_CLONE if high else 1))
     record = {"place": place, "faults": []}
     outside = {"everything": checkout.folder, "tmp": checkout.folder / "tmp"}
