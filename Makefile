@@ -51,13 +51,16 @@ reproduce: .venv/complete
 	@exec $(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
 	  $(if $(RANKS),--ranks "$(RANKS)")
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# Files go to workers whole, in the order that tests/conftest.py gives them.
 test: .venv/complete
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
 
 # Slower than the tests alone. What git ignores holds the processes' own data until it is put together.
 coverage: .venv/complete
 	@rm -f .coverage .coverage.*
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST) --cov --cov-report=
 	@$(BIN)/python benchmarks/covered.py
 
 # SCALE only where it was said: without it, everything that is recorded.

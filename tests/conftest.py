@@ -19,6 +19,24 @@ settings.load_profile("mlegfn")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Files that take minutes. They go to workers first: begun last, one of them would leave the other workers idle.
+LONG = (
+    "test_engines.py",
+    "test_interruptions.py",
+    "test_sharing.py",
+    "test_fuzz.py",
+    "test_config.py",
+    "test_contributing.py",
+    "test_cluster.py",
+    "test_gpu_script.py",
+    "test_site_browser.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 class Checkout:
     """A copy of the repository with the scales ``scales`` alone, and its own git and DVC."""
 

@@ -243,7 +243,7 @@ def test_fid_and_inception_score_through_the_library(stand_in, monkeypatch):
     found = measured(data, data.test_images, samples=2, inception=str(path))
     assert found["why"] is None
     assert found["fid"] == pytest.approx(0, abs=1e-3) and found["floor"]["fid"] > 0.01
-    score = found["inception_score"]  # exp of a KL divergence that is nearly 0 for random weights, up to rounding
+    score = found["inception_score"]  # exp of a divergence that is 0 up to rounding with random weights
     assert score["splits"] == 1 and score["mean"] >= 1 - 1e-9
     assert found["inception_score"]["mean"] != found["floor"]["inception_score"]["mean"]
     json.dumps(found, allow_nan=False)
