@@ -53,7 +53,11 @@ def options():
     )
     parser.add_argument("--work", type=Path, default=Path("/tmp/mlegfn-faults"), help="where it runs")
     parser.add_argument("--venv", type=Path, default=REPOSITORY / ".venv")
-    parser.add_argument("--resume", action="store_true", help="keep WORK's reference and trials, do the rest")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep WORK's reference and trials, or else the committed trials, do the rest",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the clones of trials that failed")
     parser.add_argument("--gather", action="store_true", help="only gather the trials that there are")
     parser.add_argument("--render", action="store_true", help="only write docs/faults.md anew")
@@ -71,6 +75,9 @@ def main():
     if not chosen.resume and trials.exists():
         sys.exit(f"{trials}: there is a campaign already; --resume goes on with it, or delete {work}")
     work.mkdir(parents=True, exist_ok=True)
+    if not trials.exists() and chosen.resume and report.RESULT.exists():  # an earlier machine's
+        found = json.loads(report.RESULT.read_text())["trials"]
+        trials.write_text("".join(json.dumps(each, sort_keys=True) + "\n" for each in found))
     done = [json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else []
     if chosen.gather:
         return report.write(done, json.loads((work / "reference.json").read_text()), chosen, machine)
