@@ -14,7 +14,7 @@ from mlegfn.errors import UserError
 from mlegfn.gallery import fitting
 from mlegfn.gallery.settings import Gallery
 from mlegfn.gallery.station import Inputs, Quantity
-from mlegfn.report import verdict
+from mlegfn.report import style, verdict
 from mlegfn.report.gallery import claims, drawing, measured
 
 CLAIMS = REPOSITORY / "claims-gallery.yaml"
@@ -167,3 +167,30 @@ def test_weights_come_back_and_those_of_another_network_are_refused(tmp_path):
     assert torch.equal(same.weight, network.weight)
     with pytest.raises(ValueError, match="model: the weights of another network"):
         fitting.with_weights(torch.nn.Linear(2, 4), found, "model")
+
+
+@pytest.mark.parametrize("draw, equal", [(drawing.settled, True), (lambda plot, found: plot(found), False)])
+def test_a_figure_does_not_depend_on_the_last_digits_of_its_layout(draw, equal):
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.transforms import Bbox
+
+    class Noisy(ConstrainedLayoutEngine):
+        noise = 0.0
+
+        def execute(self, figure):
+            super().execute(figure)
+            for axes in figure.get_axes():
+                axes._set_position(Bbox(axes.get_position(original=True).get_points() + self.noise))
+            for part in figure.subfigs:
+                part.bbox_relative.set_points(part.bbox_relative.get_points() + self.noise)
+
+    def plot(noise):
+        figure = Figure(figsize=(3, 3), layout=Noisy())
+        figure.get_layout_engine().noise = noise
+        for part in figure.subfigures(2, 1):
+            for axes in part.subplots(1, 2):
+                axes.plot([0, 1], [0, 1])
+        return figure
+
+    assert (style.draw(draw, plot, 0.0) == style.draw(draw, plot, 1e-9)) == equal

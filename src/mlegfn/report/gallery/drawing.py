@@ -15,7 +15,7 @@ def make(scale, station, root="results"):
     found = SimpleNamespace(
         **measured.of_station(scale, station, root), tensors=measured.tensors(scale, station, root)
     )
-    name, formats = f"gallery-{station}", style.draw(module.plot, found)
+    name, formats = f"gallery-{station}", style.draw(settled, module.plot, found)
     table = module.table(found) if hasattr(module, "table") else quantities(found)
     caption = f"**{found.title}** (scale `{scale}`). {module.caption(found)}"
     return {
@@ -28,6 +28,32 @@ def make(scale, station, root="results"):
             f"{name}.md": f"{found.title} (scale `{scale}`). {found.about}\n\n{markdown(table)}\n",
         },
     }
+
+
+def settled(plot, found):
+    """The figure of ``plot(found)``, laid out, at positions rounded to a millionth of its size.
+
+    The solver of matplotlib's constrained layout visits its variables in an order that depends on their addresses, so
+    that with subfigures the last digits differ from run to run, and with them the names of clip paths in SVG and PDF.
+    """
+    from matplotlib.transforms import Bbox
+
+    figure = plot(found)
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for part in nested(figure):
+            part.bbox_relative.set_points(part.bbox_relative.get_points().round(6))
+        for axes in figure.get_axes():
+            axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
+    return figure
+
+
+def nested(figure):
+    """Every subfigure, outer ones first."""
+    for part in figure.subfigs:
+        yield part
+        yield from nested(part)
 
 
 def quantities(found):
