@@ -91,7 +91,7 @@ def main():
         origin = f"file://{REPOSITORY}"
         subprocess.run(["git", "clone", "-q", "--bare", "--depth", "1", origin, Checkout.source], check=True)
     context = SimpleNamespace(folder=base, venv=chosen.venv.resolve(), chain=chosen.chain, part=chosen.part)
-    undisturbed(context)
+    undisturbed(context, longer="term" in wanted)
     known = {(each["kind"], each["index"]) for each in done}
     for kind, (option, _, module, function) in KINDS.items():
         if (chosen.only and kind not in chosen.only) or (module == "disks" and os.geteuid() != 0):
@@ -129,34 +129,43 @@ def one(trial, context, kind, index, chosen, head):
     return record
 
 
-def undisturbed(context):
-    """The run that nobody disturbs, and another whose last segment of pretraining takes some seconds."""
+def undisturbed(context, longer):
+    """The run that nobody disturbs and, if asked for, another whose last segment of pretraining takes some seconds."""
     context.finished = Checkout(context.folder / "reference", context.venv)
     file = context.folder / "reference.json"
-    if not file.exists():
+    found = json.loads(file.read_text()) if file.exists() else {}
+    if "run" not in found:
         context.finished.remove()
         code, said, seconds = context.finished.clone().run()
         if code != 0:
             sys.exit(f"the undisturbed run ended with {code}:\n{said}")
         _, _, again = context.finished.run()
-        reference = describe(context.finished, seconds) | {"again_s": again}
-        longer = context.finished.duplicate(context.folder / "longer")
-        from faults.interruptions import LONGER
-
-        longer.edit("params.yaml", *LONGER)
-        code, said, seconds = longer.run()
-        if code != 0:
-            sys.exit(f"the run with a longer segment ended with {code}:\n{said}")
-        log = (longer.root / "results/smoke/logs/pretrain@smoke-400.log").read_text()
-        segment = float(log.rsplit(" after ", 1)[1].split()[0])
-        save(file, {"run": reference, "longer": describe(longer, seconds) | {"segment_s": segment}})
-        longer.remove()
-    found = json.loads(file.read_text())
-    context.reference, context.longer = found["run"], found["longer"]
+        found["run"] = describe(context.finished, seconds) | {"again_s": again}
+        save(file, found)
+    if longer and "longer" not in found:
+        found["longer"] = with_a_longer_segment(context)
+        save(file, found)
+    context.reference, context.longer = found["run"], found.get("longer")
     save(context.folder.parent / "reference.json", found["run"])
     seconds, again, stages = (context.reference[name] for name in ("seconds", "again_s", "stages"))
     context.expected_s = again + (seconds - again) * context.part / stages if context.part else seconds
     print(f"undisturbed: {context.reference['seconds']:.0f} s", flush=True)
+
+
+def with_a_longer_segment(context):
+    """The undisturbed run of the settings ``LONGER``, and how long its segment took."""
+    from faults.interruptions import LONGER
+
+    checkout = context.finished.duplicate(context.folder / "longer")
+    checkout.edit("params.yaml", *LONGER)
+    code, said, seconds = checkout.run()
+    if code != 0:
+        sys.exit(f"the run with a longer segment ended with {code}:\n{said}")
+    log = (checkout.root / "results/smoke/logs/pretrain@smoke-400.log").read_text()
+    segment = float(log.rsplit(" after ", 1)[1].split()[0])
+    found = describe(checkout, seconds) | {"segment_s": segment}
+    checkout.remove()
+    return found
 
 
 if __name__ == "__main__":
