@@ -42,14 +42,15 @@ def reproduce(scale_name, cores=None, allow_cpu=False, ranks=None):
         sweep(scale_name, pipeline)
         if mend.before_running(pipeline):
             pipeline = engine.ask_dvc(scale_name)
+        code = 0
         if pipeline.stale:
             with warm_server(surroundings(allow_cpu, ranks)) as environment:
                 code = run(scale_name, pipeline, cores or available_cores(), gpus, environment)
-            lockfile.sort()
-            if code:
-                return code
         else:
             print(f"{scale_name}: nothing to do, all {len(pipeline.stages)} stages are as recorded.")
+        lockfile.sort()  # with nothing to do, too: a run may have been killed after its last stage
+        if code:
+            return code
         summary.write()
     show(scale_name, pipeline)
     return 0
