@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 from mlegfn import artifacts
 from mlegfn.cli import explain
 from mlegfn.pipeline import failures, reproduce
-from mlegfn.pipeline.sweep import sweep
+from mlegfn.pipeline.sweep import sweep, sweep_rwlock
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
@@ -223,3 +223,30 @@ def test_the_campaign_reads_what_an_interruption_cost(tmp_path):
         (logs / "p@smoke.log").write_text(f"{begin}{stopped}{begin}resuming at step {resumed} from x\n")
         (entry,) = interruptions.lost(checkout)
         assert (entry["stopped"], entry["resumed"], entry["lost_s"]) == (120, resumed, lost)
+
+
+def test_what_a_kill_left_of_dvcs_file_of_readers_and_writers_is_deleted(tmp_path):
+    """DVC writes it in place, and refuses every stage while it is no JSON."""
+    from dvc.fs import localfs
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLockFileCorruptedError, rwlock
+
+    info = (str(tmp_path), localfs, "a stage", [], [str(tmp_path / "out")], False)
+    file = tmp_path / "rwlock"
+    for left in (b"", b'{"write": {"out"', b"\xff"):
+        file.write_bytes(left)
+        if left != b"\xff":
+            with pytest.raises(RWLockFileCorruptedError), rwlock(*info):
+                pass
+        sweep_rwlock(tmp_path)
+        assert not file.exists()
+        with rwlock(*info):
+            assert file.exists()
+            whole = file.read_bytes()
+            sweep_rwlock(tmp_path)
+            assert file.read_bytes() == whole, "what is whole stays"
+    file.write_bytes(b"")
+    with make_lock(str(tmp_path / "rwlock.lock"), tmp_dir=str(tmp_path)):
+        sweep_rwlock(tmp_path)
+        assert file.exists(), "somebody is just writing it"
+    sweep_rwlock(tmp_path / "none")
