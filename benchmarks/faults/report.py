@@ -201,7 +201,7 @@ def render():
         HEAD,
         f"On {machine['cores']} cores ({machine['cpu']}), seed {result['seed']}. The "
         f"undisturbed run took {result['undisturbed_s']:g} s; {result['files_compared']} paths are compared.{began}"
-        + (f" **Not tried**: {', '.join(absent)}." if absent else "")
+        + (f" **Not run whole yet**: {', '.join(absent)}." if absent else "")
         + "\n",
         "| what was done | faults | what must hold | held | commit |\n|---|---|---|---|---|",
         *rows,
