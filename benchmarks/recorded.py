@@ -4,8 +4,9 @@
 
 Writes benchmarks/results/recorded-<scale>.json: seconds from the start of the first stage to the end of the last, the
 sum of these stages, the longest ones, and the stages that are of other runs (figures that were drawn anew since, or
-whose data had come out equal). A run ends with a break of more than a minute; it is the longest that counts. Fails where a stage has no
-record, or stages of the run ran on different machines. Whether the machine was idle, no record says.
+whose data had come out equal). A run ends with a break of more than a minute; it is the longest that counts. Fails
+where a stage has no record, or stages of the run ran on different machines. Whether the machine was idle, no record
+says.
 """
 
 import argparse

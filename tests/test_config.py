@@ -382,10 +382,16 @@ def test_an_unknown_scale_is_named():
 def test_a_stations_noise_is_checked_like_any_other(tmp_path):
     raw = copy.deepcopy(read_yaml(Path(__file__).parents[1] / "params.yaml"))
     block = raw["scales"]["gallery"]["gallery"]
-    for station in (block["spiral"], block["algorithms"], block["forward"], block["annealing"]["points"]):
+    for station in (
+        block["spiral"],
+        block["algorithms"],
+        block["forward"],
+        block["schedules"],
+        block["annealing"]["points"],
+    ):
         station["beta_end"] = station["beta_start"] / 2
     lines = lines_of(dumped(raw), tmp_path)
-    assert len(lines) == 4 and all("beta_end: must not be below beta_start" in line for line in lines)
+    assert len(lines) == 5 and all("beta_end: must not be below beta_start" in line for line in lines)
 
 
 def test_every_anchor_stands_for_one_thing():

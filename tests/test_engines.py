@@ -1,4 +1,4 @@
-"""One graph, two engines: the scale smoke end to end through Snakemake and through DVC."""
+"""One graph, two engines: the scale smoke end to end through Snakemake, and a stage of every kind through DVC."""
 
 import ast
 import json

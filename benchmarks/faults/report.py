@@ -100,7 +100,7 @@ def row(kind, trials):
     did, holds = KINDS[kind]
     said = "every time" if not failed else f"**not in {failed} of {len(mine)} trials**"
     commits = ", ".join(sorted({each["commit"][:8] for each in mine}))
-    return f"| {did} | {faults} in {len(mine)} checkouts | {holds} | {said} | {commits} |"
+    return f"| {did} | {faults} in {len(mine)} trials | {holds} | {said} | {commits} |"
 
 
 def number(each):

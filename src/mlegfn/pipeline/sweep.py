@@ -1,4 +1,4 @@
-"""What a run that was killed while it wrote an artifact has left beside it: git would list it for ever."""
+"""What a run that was killed while it wrote has left: halves of artifacts, which git would list for ever, and of DVC's files."""
 
 import contextlib
 import json

@@ -75,10 +75,9 @@ class ScheduleImages(Block):
     test: Several = Field(description="test images the bound is measured on, or all there are")
 
 
-class Schedules(Block):
+class Schedules(LinearNoise):
     seeds: Annotated[list[Index], Field(min_length=1)]
     timesteps: Several = Field(description="T: few, or the bound hardly depends on the schedule")
-    beta_start: Beta = Field(description="β_1 of the linear schedule")
     beta_end: Beta = Field(description="β_T of the linear schedule; the learned one starts with its ends")
     units: Count = Field(description="width of the monotone network")
     points: SchedulePoints
