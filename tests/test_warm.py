@@ -1,5 +1,6 @@
 """The warm server: what a client gets must be what it would get by itself."""
 
+import json
 import os
 import signal
 import subprocess
@@ -123,6 +124,64 @@ def test_source_is_read_anew(server, toy):
     assert start(server, toy, "exit", "0").wait(20) == 0
     (toy / "cli.py").write_text("def run_here(arguments):\n    return 42\n")
     assert start(server, toy, "exit", "0").wait(20) == 42
+
+
+YAML_SERVER = """
+import sys
+from mlegfn import warm
+warm.LIBRARIES = ("ruamel.yaml",)
+warm.serve(sys.argv[1])
+"""
+YAML_CLI = """
+import json
+from mlegfn import yaml_file
+from mlegfn.errors import UserError
+def run_here(arguments):
+    for name in arguments:
+        known = open(name).read() in yaml_file.PARSED
+        try:
+            print(json.dumps([known, yaml_file.read_yaml(name)]))
+        except UserError as error:
+            print(json.dumps([known, str(error)]))
+    return 0
+"""
+# Nine lines that stand for 10^9 values.
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+def test_what_the_server_has_parsed_is_believed_for_that_text_alone(toy, tmp_path):
+    for name in ("errors.py", "yaml_file.py"):
+        (toy / name).write_text((WARM.parent / name).read_text())
+    (toy / "cli.py").write_text(YAML_CLI)
+    params, other = tmp_path / "params.yaml", tmp_path / "dvc.yaml"
+    params.write_text("rate: 1e-3\nagree: no\nof: {a: &a [1, 2], b: *a}\n")
+    other.write_text(BOMB)
+    socket = tmp_path / "socket"
+    process = subprocess.Popen(
+        [sys.executable, "-c", YAML_SERVER, str(socket)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
+        cwd=tmp_path,
+    )
+    try:
+        wait_for(socket.exists)
+        process.socket = socket
+
+        def ask(*names):
+            out, err = start(process, toy, *names, cwd=tmp_path).communicate(timeout=60)
+            assert not err
+            return [json.loads(line) for line in out.splitlines()]
+
+        expected = {"rate": 1e-3, "agree": "no", "of": {"a": [1, 2], "b": [1, 2]}}
+        (first, bomb) = ask("params.yaml", "dvc.yaml")
+        assert first == [True, expected]
+        assert bomb[0] is True and "values" in bomb[1]
+        params.write_text("rate: 2\n")
+        assert ask("params.yaml") == [[False, {"rate": 2}]]
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])

@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import pickle
 import selectors
 import signal
 import socket
@@ -28,8 +29,20 @@ LIBRARIES = (
     "diffusers",
     "safetensors.torch",
     "dvc.cli",
+    "dvc.cli.parser",
+    "dvc.analytics",
     "dvc.commands.repro",
+    "dvc.data_cloud",
+    "dvc.lock",
+    "dvc.repo.artifacts",
+    "dvc.repo.datasets",
+    "dvc.repo.metrics",
+    "dvc.repo.open_repo",
+    "dvc.repo.params",
+    "dvc.repo.plots",
     "dvc.repo.reproduce",
+    "dvc.repo.stage",
+    "dvc.rwlock",
     "dvc.stage.cache",
     "dvc.stage.run",
     "dvc.dependency.param",
@@ -37,8 +50,19 @@ LIBRARIES = (
     "dvc.dvcfile",
     "dvc.parsing",
     "dvc.cachemgr",
+    "dvc.utils.strictyaml",
+    "dvc_data.hashfile.db.local",
+    "dvc_data.index.checkout",
+    "fsspec.implementations.memory",
+    "dulwich.ignore",
+    "dulwich.worktree",
     "ruamel.yaml",
     "pydantic",
+    "pydantic.main",
+    "pydantic.functional_validators",
+    "pydantic.plugin._loader",
+    "pydantic.plugin._schema_validator",
+    "pydantic.types",
     "numpy",
     "scipy.special",
     "sklearn.datasets",
@@ -46,6 +70,8 @@ LIBRARIES = (
 )
 # diffusers imports lazily: a name has to be asked for.
 NAMES = ("UNet2DModel", "DDPMPipeline", "DDPMScheduler")
+FILES = ("params.yaml", "dvc.yaml")  # what DVC and the stage parse, for every stage
+PARSED = {}  # text → pickled value of FILES as they were when the server started: see yaml_file.py
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LENGTH = struct.Struct("!Q")
 
@@ -59,6 +85,11 @@ def preload():
         for name in NAMES:
             with contextlib.suppress(KeyError, ImportError, AttributeError):
                 getattr(sys.modules["diffusers"], name)
+    for name in FILES:
+        # Broken ones are the stage's to complain about, too.
+        with contextlib.suppress(Exception), open(name, encoding="utf-8") as file:
+            text = file.read()
+            PARSED[text] = pickle.dumps(sys.modules["ruamel.yaml"].YAML(typ="safe").load(text))
     gc.collect()
     gc.freeze()  # what is there now stays: no collection touches it, so the children share its pages
 
@@ -241,6 +272,8 @@ def become(request, files, server):
         for name in [name for name in sys.modules if name.partition(".")[0] == "mlegfn"]:
             del sys.modules[name]
         importlib.invalidate_caches()
+        if PARSED:
+            importlib.import_module("mlegfn.yaml_file").PARSED.update(PARSED)
         code = importlib.import_module("mlegfn.cli").run_here(request["arguments"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -1,5 +1,6 @@
 """Reading YAML exactly as DVC does, with one-line errors."""
 
+import pickle
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from mlegfn.errors import UserError
 # Far more than any file of settings here has (30 kB, 15,000 values), and still read in seconds.
 FILE_BYTES = 2**20
 VALUES = 100_000  # with every alias written out: nine lines of aliases of aliases can stand for 10^9
+TOO_MANY = f"with its aliases written out it holds more than {VALUES} values"
+# Text → pickled value: what the warm server has parsed before it forked this process. Parsing in pure Python cost a
+# stage as much as everything else that it does before it computes.
+PARSED = {}
+
+
+def parsed(text):
+    """A copy of the value of a text that the warm server has parsed; KeyError for any other text."""
+    return pickle.loads(PARSED[text])
 
 
 def read_yaml(path):
@@ -39,6 +49,11 @@ def read_yaml(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
+            if text in PARSED:
+                value = parsed(text)
+                if _written_out(value, {}) > VALUES:
+                    raise YAMLError(TOO_MANY)
+                return value
             yaml = YAML(typ="safe", pure=True)
             yaml.Constructor = Bounded
             return yaml.load(text)
@@ -76,15 +91,18 @@ class Bounded(SafeConstructor):
 
     def construct_document(self, node):
         if _written_out(node, {}) > VALUES:
-            raise YAMLError(f"with its aliases written out it holds more than {VALUES} values")
+            raise YAMLError(TOO_MANY)
         return super().construct_document(node)
 
 
 def _written_out(node, counted):
-    """How many values ``node`` holds, each alias counted as what it stands for, and one that is inside itself once."""
+    """How many values a node, or a value, holds: each alias counted as what it stands for, one inside itself once."""
     if id(node) not in counted:
         counted[id(node)] = 1
-        children = node.value if isinstance(node, (MappingNode, SequenceNode)) else ()
+        if isinstance(node, (MappingNode, SequenceNode)):
+            children = node.value
+        else:
+            children = node.items() if isinstance(node, dict) else node if isinstance(node, list) else ()
         for child in children:
             for each in child if isinstance(child, tuple) else (child,):
                 counted[id(node)] = min(counted[id(node)] + _written_out(each, counted), VALUES + 1)

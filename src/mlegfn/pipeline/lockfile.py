@@ -163,10 +163,21 @@ def install():
 
 
 def _parse_once():
-    """DVC reads params.yaml six times for one stage: let it parse each state of a file once."""
-    from dvc.utils import serialize
+    """DVC reads params.yaml six times for one stage: let it parse each state of a file once, and none that the warm
+    server has parsed."""
+    from dvc.utils import serialize, strictyaml
+    from dvc.utils.serialize import _yaml
 
-    load, parsed = serialize.LOADERS[".yaml"], {}
+    from mlegfn import yaml_file
+
+    load, parse, parsed = serialize.LOADERS[".yaml"], _yaml.parse_yaml, {}
+
+    def parse_yaml(text, path, typ="safe"):
+        if typ == "safe" and text in yaml_file.PARSED:
+            return yaml_file.parsed(text) or {}
+        return parse(text, path, typ=typ)
+
+    _yaml.parse_yaml = strictyaml.parse_yaml = parse_yaml
 
     def load_once(path, *args, **kwargs):
         if getattr(kwargs.get("fs"), "protocol", None) != "local":  # a git revision, say
