@@ -10,6 +10,7 @@ Writes benchmarks/results/pipeline-<scale>.json. Every ratio comes from one run 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -65,22 +66,36 @@ def reproduce(root, scale, cores):
 
 
 def stage_start(root, scale, repeats=5):
-    """Median seconds from starting a stage that computes next to nothing to its end: cold, warm."""
-    command = ("mlegfn", "stage", "tables", "--scale", scale)
-    cold = statistics.median(timed(root, *command) for _ in range(repeats))
-    with tempfile.TemporaryDirectory() as folder:
-        socket = Path(folder, "warm")
-        server = subprocess.Popen(["mlegfn", "warm", str(socket)], env=environment(root), cwd=root)
+    """Median seconds from starting a stage that computes next to nothing to its end: cold; warm; and warm where the
+    server has parsed no settings, because there are none in its folder. The same of DVC that finds it unchanged."""
+    stage = ("mlegfn", "stage", "tables", "--scale", scale)
+    dvc = ("mlegfn", "dvc", "repro", "--single-item", f"tables@{scale}")
+    cold = statistics.median(timed(root, *stage) for _ in range(repeats))
+    found = {"cold_s": cold}
+    with tempfile.TemporaryDirectory() as empty:
+        for name, folder in (("warm_s", root), ("warm_unparsed_s", empty)):
+            with warm_server(root, folder) as socket:
+                warm = ("env", f"MLEGFN_WARM={socket}")
+                preload = timed(root, *warm, *stage)
+                found |= {name: statistics.median(timed(root, *warm, *stage) for _ in range(repeats))}
+                found |= {f"dvc_{name}": statistics.median(timed(root, *warm, *dvc) for _ in range(repeats))}
+                found.setdefault("first_warm_with_imports_s", preload)
+    return found
+
+
+@contextlib.contextmanager
+def warm_server(root, folder):
+    """The socket of a warm server that was started in ``folder``."""
+    with tempfile.TemporaryDirectory() as place:
+        socket = Path(place, "warm")
+        server = subprocess.Popen(["mlegfn", "warm", str(socket)], env=environment(root), cwd=folder)
         try:
             while not socket.exists():
                 time.sleep(0.05)
-            timed_warm = ("env", f"MLEGFN_WARM={socket}", *command)
-            preload = timed(root, *timed_warm)
-            warm = statistics.median(timed(root, *timed_warm) for _ in range(repeats))
+            yield socket
         finally:
             server.terminate()
             server.wait()
-    return {"cold_s": cold, "warm_s": warm, "first_warm_with_imports_s": preload}
 
 
 def imports(root, modules=("torch", "torch, diffusers; diffusers.UNet2DModel"), repeats=3):

@@ -121,10 +121,18 @@ def keep_scales(path, scales):
 
 @pytest.fixture(scope="session")
 def warm_environment(tmp_path_factory):
-    """os.environ with a running warm server, so that a stage starts in a tenth of a second."""
-    socket = tmp_path_factory.mktemp("warm") / "socket"
+    """os.environ with a running warm server, so that a stage starts in a tenth of a second.
+
+    It has parsed what ``copy_repository`` puts into a checkout of the scale smoke.
+    """
+    folder = tmp_path_factory.mktemp("warm")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(REPOSITORY / name, folder)
+    keep_scales(folder / "params.yaml", ["smoke"])
+    socket = folder / "socket"
     environment = {**os.environ, "MLEGFN_WARM": str(socket), "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen([sys.executable, "-m", "mlegfn", "warm", str(socket)], env=environment)
+    command = [sys.executable, "-m", "mlegfn", "warm", str(socket)]
+    server = subprocess.Popen(command, env={**environment, "PYTHONPATH": str(REPOSITORY / "src")}, cwd=folder)
     deadline = time.monotonic() + 60
     while not socket.exists() and server.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
