@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ from faults import checkouts, flips, interruptions, processes, whole
         ),
         (RuntimeError("database or disk is full"), "no space left"),
         (RuntimeError("disk I/O error"), "the disk failed to read or write"),
+        (sqlite3.OperationalError("disk I/O error"), "DVC's notes on files (SQLite, in .dvc/tmp and"),
         (RuntimeError("attempt to write a readonly database"), "not permitted"),
     ],
 )

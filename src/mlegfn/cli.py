@@ -84,6 +84,8 @@ def explain(error, lower=STAGE_MEMORY, unnamed="a file"):
     text = f"{error} {error.args}" if isinstance(error, shutil.Error) else str(error)
     number = getattr(error, "errno", None) or _kernel_said(text)
     quoted = re.search(r"""['"]([^'"\n]*/[^'"\n]+)['"]""", text)
+    if type(error).__module__ == "sqlite3":  # it names no file, and here only DVC uses it
+        unnamed = "DVC's notes on files (SQLite, in .dvc/tmp and DVC's site cache)"
     name = getattr(error, "filename", None) or (quoted[1] if quoted else unnamed)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
@@ -95,7 +97,8 @@ def explain(error, lower=STAGE_MEMORY, unnamed="a file"):
         )
     if number == errno.EIO:
         return UserError(
-            f"{name}: the disk failed to read or write ({os.strerror(number)}); is it full, limited or broken?"
+            f"{name}: the disk failed to read or write ({os.strerror(number)}); is it full, broken, or are files "
+            "limited (`ulimit -f`)?"
         )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(
