@@ -66,3 +66,15 @@ def last_error(capsys):
     lines = [line for part in shown.split("\r") for line in part.splitlines() if line.startswith("mlegfn: ")]
     assert len(lines) == 1 and shown.endswith(lines[0] + "\n") and "Traceback" not in shown
     return lines[0]
+
+
+def written(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
+def entries(name, **values):
+    def change(folder):
+        file = folder / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return change

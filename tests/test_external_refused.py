@@ -1,7 +1,6 @@
 """Diffusers folders, requests and hubs that `mlegfn nll`, `sample` and `finetune` cannot use: one line says why."""
 
 import contextlib
-import json
 import math
 import shutil
 import socket
@@ -13,9 +12,11 @@ from external_folders import (
     SCHEDULER,
     UNET,
     WEIGHTS,
+    entries,
     last_error,
     run,
     stock_folder,
+    written,
 )
 from safetensors.torch import load_file, save_file
 
@@ -39,18 +40,6 @@ def without(name):
 def truncated(folder):
     file = folder / WEIGHTS
     file.write_bytes(file.read_bytes()[:-100])
-
-
-def written(name, text):
-    return lambda folder: (folder / name).write_text(text)
-
-
-def entries(name, **values):
-    def change(folder):
-        file = folder / name
-        file.write_text(json.dumps(json.loads(file.read_text()) | values))
-
-    return change
 
 
 def pickled(folder):

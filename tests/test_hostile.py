@@ -23,10 +23,10 @@ import fuzzed_archives
 import pytest
 import torch
 from conftest import REPOSITORY
+from external_folders import SCHEDULER, UNET, WEIGHTS, entries, save, written
 from fuzzed_archives import ROWS, chunk, png, sound
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_external import SCHEDULER, UNET, WEIGHTS, entries, save, written
 
 from mlegfn.data import archive, containers
 from mlegfn.errors import UserError
