@@ -78,7 +78,7 @@ def main():
     if not trials.exists() and chosen.resume and report.RESULT.exists():  # an earlier machine's
         found = json.loads(report.RESULT.read_text())["trials"]
         trials.write_text("".join(json.dumps(each, sort_keys=True) + "\n" for each in found))
-    done = [json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else []
+    done = newest([json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else [])
     if chosen.gather:
         return report.write(done, json.loads((work / "reference.json").read_text()), chosen, machine)
     wanted = set(chosen.only or KINDS)
@@ -111,6 +111,12 @@ def main():
         server.terminate()
         server.wait()
     return report.write(done, context.reference, chosen, machine)
+
+
+def newest(trials):
+    """Of each kind the trials of the commit that it was tried at last."""
+    last = {each["kind"]: each["commit"] for each in trials}
+    return [each for each in trials if each["commit"] == last[each["kind"]]]
 
 
 def one(trial, context, kind, index, chosen, head):

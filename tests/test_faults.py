@@ -1,6 +1,7 @@
 """What a full disk, a limit or missing rights look like to a user, and what the fault campaign would notice."""
 
 import errno
+import importlib.util
 import os
 import resource
 import shutil
@@ -252,3 +253,12 @@ def test_what_a_kill_left_of_dvcs_file_of_readers_and_writers_is_deleted(tmp_pat
         sweep_rwlock(tmp_path)
         assert file.exists(), "somebody is just writing it"
     sweep_rwlock(tmp_path / "none")
+
+
+def test_a_kind_that_was_begun_anew_counts_once():
+    spec = importlib.util.spec_from_file_location("campaign", REPOSITORY / "benchmarks/faults.py")
+    campaign = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(campaign)
+    old = [{"kind": "full", "index": 0, "commit": "a"}, {"kind": "kill", "index": 0, "commit": "a"}]
+    new = [{"kind": "full", "index": index, "commit": "b"} for index in (0, 1)]
+    assert campaign.newest(old + new) == [old[1], *new]

@@ -13,7 +13,9 @@ from faults.interruptions import finish, until
 from faults.whole import harm
 
 MIB = 1 << 20
-CAUSE = re.compile(r"no space left|No space left|File too large|too large|[Rr]ead-only|not permitted|failed to read or write")
+CAUSE = re.compile(
+    r"no space left|No space left|File too large|too large|[Rr]ead-only|not permitted|failed to read or write"
+)
 # Where the small disk lies, the bytes that it has beside what is there at first (from, to), and enough of it.
 PLACES = {
     "results/smoke": (0.2 * MIB, 11 * MIB, 64 * MIB),
