@@ -64,6 +64,7 @@ def test_first_run_shows_what_there_is(snakemade):
     assert set(runs(snakemade)) == stages_of(".*")
 
 
+@pytest.mark.again
 def test_dvc_and_snakemake_agree_byte_for_byte(snakemade, tmp_path, monkeypatch):
     """DVC runs a stage of every kind on what Snakemake's run has left before it: the same bytes, the same entries.
 
@@ -107,6 +108,7 @@ def test_nothing_to_do_whatever_the_times_of_files(smoke):
     assert runs(smoke) == before
 
 
+@pytest.mark.again
 def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     """λ: the TBC arm alone, then what follows from it, in Snakemake as DVC says; the controls stay."""
     before = runs(smoke)

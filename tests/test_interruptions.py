@@ -8,6 +8,7 @@ import signal
 import pytest
 from killed import interrupted
 
+pytestmark = pytest.mark.again
 STEPS = 400  # of the segment that is interrupted: some seconds
 
 
