@@ -119,8 +119,19 @@ def fewer(f, images, goal):
     return f.benchmark(f"nll_fast-{images}")["needed"][goal]["fewer"]
 
 
+def faults(f, kind):
+    """The trials of one kind of the fault campaign that count; every one of them must have held."""
+    found = [each for each in f.benchmark("faults")["trials"] if each["kind"] == kind and each["counts"]]
+    assert all(each["ok"] for each in found)
+    return found
+
+
 RESULTS = [
     # Two commands
+    (
+        "A campaign of {} × `kill -9` and {} × SIGTERM at random moments",
+        lambda f: (sum(len(each["kills"]) for each in faults(f, "kill")), len(faults(f, "term"))),
+    ),
     ("{} s when nothing changed", lambda f: f"{f.benchmark('pipeline-digits')['nothing_to_do_s']:.0f}"),
     # What comes out, digits
     (

@@ -1,6 +1,7 @@
 """One run at a time in a checkout."""
 
 import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -27,6 +28,8 @@ def only_one(command):
     except PermissionError:
         raise  # the command line has words for it
     except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise  # for these, too
         raise UserError(
             f"{LOCK}: this file system has no file locks ({getattr(error, 'strerror', None) or error}), so two runs "
             "could not be kept apart; put the checkout on one that has"
