@@ -19,13 +19,14 @@ settings.load_profile("mlegfn")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-# Files that take minutes. They go to workers first: begun last, one of them would leave the other workers idle.
+# Files that take minutes. They go to workers first: begun last, one of them would leave the other workers idle. The
+# first one makes the fixture `snakemade`; the second does without it, or its worker would only wait.
 LONG = (
     "test_engines.py",
-    "test_interruptions.py",
-    "test_sharing.py",
     "test_fuzz.py",
+    "test_interruptions.py",
     "test_config.py",
+    "test_sharing.py",
     "test_contributing.py",
     "test_cluster.py",
     "test_gpu_script.py",
