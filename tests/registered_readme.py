@@ -128,6 +128,7 @@ def faults(f, kind):
 
 RESULTS = [
     # Two commands
+    ("The tests run {} % of the lines of `src/`", lambda f: f"{f.benchmark('coverage')['percent']:.1f}"),
     (
         "A campaign of {} × `kill -9` and {} × SIGTERM at random moments",
         lambda f: (sum(len(each["kills"]) for each in faults(f, "kill")), len(faults(f, "term"))),
