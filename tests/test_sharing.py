@@ -349,3 +349,15 @@ def test_a_file_system_without_locks_is_refused(number, tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(UserError, match="no file locks"), one_run.only_one("x"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_lock_that_cannot_be_written_is_not_blamed_on_locks(number, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(OSError) as raised, one_run.only_one("x"):
+        pass
+    assert raised.value.errno == number

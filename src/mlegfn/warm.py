@@ -14,7 +14,6 @@ import gc
 import importlib
 import json
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -76,7 +75,7 @@ LIBRARIES = (
 # diffusers imports lazily: a name has to be asked for.
 NAMES = ("UNet2DModel", "DDPMPipeline", "DDPMScheduler")
 FILES = ("params.yaml", "dvc.yaml")  # what DVC and the stage parse, for every stage
-PARSED = {}  # text → pickled value of FILES as they were when the server started: see yaml_file.py
+PARSED = {}  # text → value of FILES as they were when the server started: see yaml_file.py
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LENGTH = struct.Struct("!Q")
 
@@ -94,7 +93,7 @@ def preload():
         # Broken ones are the stage's to complain about, too.
         with contextlib.suppress(Exception), open(name, encoding="utf-8") as file:
             text = file.read()
-            PARSED[text] = pickle.dumps(sys.modules["ruamel.yaml"].YAML(typ="safe").load(text))
+            PARSED[text] = sys.modules["ruamel.yaml"].YAML(typ="safe").load(text)
     gc.collect()
     gc.freeze()  # what is there now stays: no collection touches it, so the children share its pages
 

@@ -1,6 +1,6 @@
 """Reading YAML exactly as DVC does, with one-line errors."""
 
-import pickle
+import copy
 import warnings
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from mlegfn.errors import UserError
 FILE_BYTES = 2**20
 VALUES = 100_000  # with every alias written out: nine lines of aliases of aliases can stand for 10^9
 TOO_MANY = f"with its aliases written out it holds more than {VALUES} values"
-# Text → pickled value: what the warm server has parsed before it forked this process. Parsing in pure Python cost a
-# stage as much as everything else that it does before it computes.
+# Text → value: what the warm server had parsed when it forked this process, whose memory this is; nothing of it was
+# ever in a file.
 PARSED = {}
 
 
 def parsed(text):
     """A copy of the value of a text that the warm server has parsed; KeyError for any other text."""
-    return pickle.loads(PARSED[text])
+    return copy.deepcopy(PARSED[text])
 
 
 def read_yaml(path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlegfn.errors import UserError
 
 LOCK = ".mlegfn.lock"
+NOT_OF_LOCKS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -25,11 +26,9 @@ def only_one(command):
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{LOCK}: another {holder()} runs in this checkout; wait for it or stop it") from None
-    except PermissionError:
-        raise  # the command line has words for it
     except (OSError, NotImplementedError) as error:
-        if getattr(error, "errno", None) in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-            raise  # for these, too
+        if getattr(error, "errno", None) in NOT_OF_LOCKS:
+            raise  # the command line has words for it
         raise UserError(
             f"{LOCK}: this file system has no file locks ({getattr(error, 'strerror', None) or error}), so two runs "
             "could not be kept apart; put the checkout on one that has"
