@@ -20,16 +20,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 # Files that take minutes. They go to workers first: begun last, one of them would leave the other workers idle. The
-# first one makes the fixture `snakemade`; the second does without it, or its worker would only wait.
+# first one makes the fixture `snakemade`; the next three do without it, or their worker would only wait.
 LONG = (
     "test_engines.py",
-    "test_fuzz.py",
-    "test_interruptions.py",
-    "test_config.py",
-    "test_sharing.py",
-    "test_contributing.py",
     "test_cluster.py",
+    "test_config.py",
     "test_gpu_script.py",
+    "test_sharing.py",
+    "test_interruptions.py",
+    "test_contributing.py",
+    "test_fuzz.py",
     "test_site_browser.py",
 )
 

@@ -212,10 +212,14 @@ def test_a_stage_that_follows_itself(here):
 
 def test_an_entry_of_dvc_lock(tmp_path):
     entries = lockfile.Entries(
-        {"a": "  a:\n    cmd: x\n    deps:\n    - path: y\n      md6: z\n"}, "dvc.lock"
+        {
+            "a": "  a:\n    cmd: x\n    deps:\n    - path: y\n      md6: z\n",
+            "twice": "  twice:\n    cmd: x\n    deps:\n    - path: y\n      md5: z\n      md5: w\n",
+        }
     )
-    with pytest.raises(UserError, match=r"dvc.lock: the entry a is broken"):
-        entries["a"]
+    for name in entries:
+        with pytest.raises(UserError, match=rf"dvc.lock: the entry {name} is broken"):
+            entries[name]
     assert entries.get("b") is None
 
 

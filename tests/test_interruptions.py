@@ -9,7 +9,7 @@ import pytest
 from killed import interrupted
 
 pytestmark = pytest.mark.again
-STEPS = 400  # of the segment that is interrupted: some seconds
+STEPS = 160  # of the segment that is interrupted: some seconds, as each is saved
 
 
 def tracked(checkout):
@@ -29,12 +29,17 @@ def longer(snakemade, tmp_path_factory):
     checkout = snakemade.duplicate(tmp_path_factory.mktemp("longer") / "checkout")
     checkout.edit("params.yaml", "stop: 12", f"stop: {STEPS}")
     checkout.edit("params.yaml", "save_every_minutes: 1.0", "save_every_minutes: 0.0001")
-    checkout.edit("params.yaml", "dropout: 0.0", "dropout: 0.1")
-    few = (
-        "      - 0\n      - 1\n      arms:\n      - simple\n      - vlb\n",
-        "      - 0\n      arms:\n      - simple\n",
+    checkout.edit("params.yaml", "dropout: 0.0\n    diffusion", "dropout: 0.1\n    diffusion")
+    few = (  # of all that follows from the segment
+        (
+            "      - 0\n      - 1\n      arms:\n      - simple\n      - vlb\n",
+            "      - 0\n      arms:\n      - simple\n",
+        ),
+        ("      checkpoints:\n      - 4\n      - 8\n", "      checkpoints:\n      - 4\n"),
+        ("      checkpoint: 8\n", "      checkpoint: 4\n"),
     )
-    checkout.edit("params.yaml", *few)  # of all that follows from the segment
+    for before, after in few:
+        checkout.edit("params.yaml", before, after)
     return checkout
 
 
@@ -55,15 +60,15 @@ def test_sigterm_and_sigkill_in_a_segment_leave_no_trace(longer, undisturbed, tm
         folders = checkout.root.glob(f"results/smoke/scratch/pretrain-{STEPS}-*/[0-9]*")
         return max((int(folder.name) for folder in folders), default=0)
 
-    code, said = interrupted(checkout, command, signal.SIGTERM, lambda: saved() > 20)
+    code, said = interrupted(checkout, command, signal.SIGTERM, lambda: saved() > 10)
     assert code == 128 + signal.SIGTERM and "Traceback" not in said
     log = checkout.root / "results" / "smoke" / "logs" / f"pretrain@smoke-{STEPS}.log"
     stopped = int(re.search(r"asked to stop at step (\d+); the state is saved", log.read_text())[1])
-    assert saved() == stopped and 20 < stopped < STEPS
+    assert saved() == stopped and 10 < stopped < STEPS
     assert re.search(r"=== exit 75 ", log.read_text())
     assert not (checkout.root / "results" / "smoke" / "checkpoints" / f"pretrain-{STEPS}").exists()
 
-    code, _ = interrupted(checkout, command, signal.SIGKILL, lambda: saved() > stopped + 20)
+    code, _ = interrupted(checkout, command, signal.SIGKILL, lambda: saved() > stopped + 10)
     assert code == -signal.SIGKILL and stopped < saved() < STEPS
 
     checkout.run(*command)
@@ -89,21 +94,14 @@ def test_smoke_on_two_ranks_is_smoke(pristine, snakemade, tmp_path):
     """Trainings and NLL stages of one seed as two gloo processes: the same numbers in every metric to rounding."""
     checkout = pristine.duplicate(tmp_path / "checkout")
     checkout.environment["MLEGFN_RANKS"] = "2"
-    wanted = [
-        f"results/smoke/metrics/nll/{file.name}"
-        for file in snakemade.root.glob("results/smoke/metrics/nll/*")
-        if not file.stem.endswith("-1")
-    ]
-    assert len(wanted) > 5
-    checkout.run("snakemake", "--cores", "4", "--config", "scale=smoke", "--", *sorted(wanted))
-    for kind in ("pretrain", "finetune", "nll"):
-        files = sorted((snakemade.root / "results/smoke/metrics" / kind).glob("*.json"))
-        files = [file for file in files if not file.stem.endswith("-1")]
-        assert len(files) > 2
-        for file in files:
-            one = dict(numbers(json.loads(file.read_text())))
-            two = dict(numbers(json.loads((checkout.root / file.relative_to(snakemade.root)).read_text())))
-            assert one.keys() == two.keys()
-            assert two == pytest.approx(one, rel=1e-4, abs=1e-6), file.name
-            losses = {path: value for path, value in one.items() if path[-1] == "loss"}
-            assert {path: two[path] for path in losses} == pytest.approx(losses, rel=1e-5)
+    wanted = [f"results/smoke/metrics/nll/{name}.json" for name in ("baseline-8", "4-tbc-0")]
+    checkout.run("snakemake", "--cores", "4", "--config", "scale=smoke", "--", *wanted)
+    made = sorted((checkout.root / "results/smoke/metrics").rglob("*.json"))
+    assert {file.parent.name for file in made} == {"pretrain", "finetune", "nll"} and len(made) == 5
+    for file in made:
+        one = dict(numbers(json.loads((snakemade.root / file.relative_to(checkout.root)).read_text())))
+        two = dict(numbers(json.loads(file.read_text())))
+        assert one.keys() == two.keys()
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-6), file.name
+        losses = {path: value for path, value in one.items() if path[-1] == "loss"}
+        assert {path: two[path] for path in losses} == pytest.approx(losses, rel=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 from mlegfn import cli, graph
-from mlegfn.pipeline import engine, lockfile, provenance, recorded, surroundings
+from mlegfn.pipeline import engine, lock_yaml, lockfile, provenance, recorded, surroundings
 from mlegfn.pipeline.hashes import md5
 
 AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@test")
@@ -53,9 +53,9 @@ def test_entries_are_read_as_dvc_reads_them(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     texts = lockfile.split((REPOSITORY / "dvc.lock").read_text())
     for name in ("fetch@digits", "finetune@digits-300-tbc-0", "planar@digits-moons", "alpha@digits"):
-        assert recorded.parse(texts[name]) == parse_yaml(texts[name], "dvc.lock")
+        assert lock_yaml.parse(texts[name]) == parse_yaml(texts[name], "dvc.lock")
     odd = "a: [1e-05, 1E5, .5, -3, +4, no, on, yes, true, null, ~, 1:30, 0.0, 1_000, '7', 5., .inf, x]\n"
-    assert recorded.parse(odd) == parse_yaml(odd, "x")
+    assert lock_yaml.parse(odd) == parse_yaml(odd, "x")
 
 
 def test_what_dvc_restores_brings_its_record_back(smoke, monkeypatch):

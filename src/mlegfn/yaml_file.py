@@ -13,13 +13,14 @@ from mlegfn.errors import UserError
 FILE_BYTES = 2**20
 VALUES = 100_000  # with every alias written out: nine lines of aliases of aliases can stand for 10^9
 TOO_MANY = f"with its aliases written out it holds more than {VALUES} values"
-# Text → value: what the warm server had parsed when it forked this process, whose memory this is; nothing of it was
-# ever in a file.
+# Text → value: what this process has read, and what the warm server had parsed when it forked this process, whose
+# memory this is; nothing of it was ever in a file. DVC's reader is shown it, too: see pipeline/lockfile.py.
 PARSED = {}
+KEPT = 8  # texts
 
 
 def parsed(text):
-    """A copy of the value of a text that the warm server has parsed; KeyError for any other text."""
+    """A copy of the value of a text that was parsed before; KeyError for any other text."""
     return copy.deepcopy(PARSED[text])
 
 
@@ -56,7 +57,11 @@ def read_yaml(path):
                 return value
             yaml = YAML(typ="safe", pure=True)
             yaml.Constructor = Bounded
-            return yaml.load(text)
+            value = yaml.load(text)
+            while len(PARSED) >= KEPT:
+                del PARSED[next(iter(PARSED))]
+            PARSED[text] = value
+            return parsed(text)
     except DuplicateKeyError as error:
         key = error.problem.split('"')[1] if '"' in error.problem else "a key"
         raise UserError(

@@ -1,7 +1,8 @@
 """What dvc.lock records, and whether it holds together, also in a clone without DVC's cache."""
 
 from mlegfn.errors import UserError
-from mlegfn.pipeline import hashes, lockfile, recorded
+from mlegfn.pipeline import hashes, lockfile
+from mlegfn.pipeline.lock_yaml import parse
 
 
 def fresh_results(tracked):
@@ -41,6 +42,6 @@ def lock_entries():
     import yaml
 
     try:
-        return {name: recorded.parse(text)[name] for name, text in lockfile.existing().items()}
+        return {name: parse(text)[name] for name, text in lockfile.existing().items()}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise UserError("dvc.lock: not as DVC writes it; restore it from git") from None

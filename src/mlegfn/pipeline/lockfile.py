@@ -8,12 +8,14 @@ DVC writes it is left to DVC's own code.
 """
 
 import copy
+import functools
 import os
 import re
 from collections.abc import Mapping
 
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
+from mlegfn.pipeline.lock_yaml import parse
 
 HEADER = "schema: '2.0'\nstages:\n"
 ENTRY = re.compile(r"^  (?=\S)", re.MULTILINE)
@@ -93,19 +95,18 @@ def sort(path="dvc.lock"):
 
 
 class Entries(Mapping):
-    """Stage → its entry, parsed when it is asked for by DVC's own parser."""
+    """Stage → its entry, parsed when it is asked for."""
 
-    def __init__(self, texts, path):
-        self._texts, self._path, self._parsed = texts, path, {}
+    def __init__(self, texts):
+        self._texts, self._parsed = texts, {}
 
     def __getitem__(self, name):
         if name not in self._parsed:
             from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA as SCHEMA
-            from dvc.utils.serialize import parse_yaml
 
             text = self._texts[name]  # a KeyError is this mapping's own
             try:
-                self._parsed[name] = SCHEMA(parse_yaml(text, self._path)[name])
+                self._parsed[name] = SCHEMA(parse(text)[name])
             except Exception as error:  # of the YAML reader, of the schema, of what neither foresees
                 raise UserError(
                     f"dvc.lock: the entry {name} is broken ({' '.join(str(error).split())[:200]}); restore the "
@@ -146,7 +147,7 @@ def install():
         texts = None if kwargs else read(self)
         if texts is None:
             return load(self, **kwargs)
-        return {"schema": "2.0", "stages": Entries(texts, self.path)}, ""
+        return {"schema": "2.0", "stages": Entries(texts)}, ""
 
     def dump_entries(self, stages, **kwargs):
         texts = read(self)
@@ -159,6 +160,7 @@ def install():
         self.repo.scm_context.track_file(self.relpath)
 
     _parse_once()
+    _look_up()
     Lockfile._load, Lockfile.dump_stages, Lockfile.by_entries = load_entries, dump_entries, True
 
 
@@ -192,3 +194,23 @@ def _parse_once():
         return copy.deepcopy(parsed[key])
 
     serialize.LOADERS[".yaml"] = load_once
+
+
+def _look_up():
+    """DVC finds a setting by comparing its name with that of every value in params.yaml: go straight to it."""
+    import types
+
+    import dpath
+    from dvc.dependency import param
+
+    param.dpath = types.SimpleNamespace(get=functools.partial(look_up, dpath.get), search=dpath.search)
+
+
+def look_up(search, settings, name, separator="."):
+    """The value in nested mappings; by ``search`` where ``name`` is no plain row of their keys."""
+    value = settings
+    for part in name.split(separator):
+        if not isinstance(value, dict) or part not in value:
+            return search(settings, name, separator=separator)
+        value = value[part]
+    return value

@@ -2,13 +2,13 @@
 
 import functools
 import os
-import re
 from pathlib import Path
 
 from mlegfn.config import read_yaml
 from mlegfn.errors import UserError
 from mlegfn.pipeline import lockfile
 from mlegfn.pipeline.git import quietly
+from mlegfn.pipeline.lock_yaml import parse
 
 LOCK = "dvc.lock"
 
@@ -74,29 +74,3 @@ def commits(_folder, commit):
             break
         found |= dict.fromkeys(open_.items(), each)
     return found
-
-
-def parse(text):
-    """The value of a YAML 1.2 text by libyaml: a hundred times faster than DVC's reader, and equal on what DVC writes
-    (tests/test_provenance.py compares)."""
-    import yaml
-
-    return yaml.load(text, Loader=_loader())
-
-
-@functools.cache
-def _loader():
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        yaml_implicit_resolvers = {}  # noqa: RUF012, of YAML 1.1: there `1e-05` is text and `no` is false
-
-    for tag, pattern, first in (
-        ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
-        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-        ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
-        ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-        ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-    ):
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})$"), first)
-    return Loader
