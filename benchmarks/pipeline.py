@@ -83,6 +83,17 @@ def stage_start(root, scale, repeats=5):
     return found
 
 
+def status(root, repeats=3):
+    """Median seconds of `dvc status` by DVC alone, and by `mlegfn dvc`, which reads dvc.lock and settings its own way;
+    in turn, without a warm server."""
+    commands = {"dvc": ("dvc", "status"), "mlegfn dvc": ("mlegfn", "dvc", "status")}
+    times = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, command in commands.items():
+            times[name].append(timed(root, *command))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
 @contextlib.contextmanager
 def warm_server(root, folder):
     """The socket of a warm server that was started in ``folder``."""
@@ -126,6 +137,7 @@ def main():
             reproduce(root, options.scale, options.cores) for _ in range(3)
         )
         result["stage_start"] = stage_start(root, options.scale)
+        result["status_s"] = status(root)
         result["imports_s"] = imports(root)
         if options.one_core:
             result["whole_run_one_core_s"] = reproduce(copy(Path(folder, "one")), options.scale, 1)

@@ -153,7 +153,8 @@ def changed(value, path, new):
 def flow(value):
     """YAML in one line; JSON but for numbers that are none."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{flow(str(k))}: {flow(v)}" for k, v in value.items()) + "}"
+        keys = {key: key if type(key) is int else flow(str(key)) for key in value}
+        return "{" + ", ".join(f"{keys[key]}: {flow(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,7 +1,6 @@
 """params.yaml: broken settings give one line for each broken key, naming it, and never a traceback."""
 
 import copy
-import io
 import math
 import re
 import string
@@ -9,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from fuzzing import flow
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -19,7 +19,7 @@ from mlegfn.errors import UserError
 from mlegfn.yaml_file import read_yaml
 
 QUICK = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -36,15 +36,6 @@ def lines_of(text, folder):
     except UserError as error:
         return [line.removeprefix(f"{folder}/") for line in str(error).split("\n")]
     return []
-
-
-def dumped(raw):
-    """YAML without anchors, so that a change to one scale is a change to that scale alone."""
-    yaml, stream = YAML(typ="safe", pure=True), io.StringIO()
-    yaml.representer.ignore_aliases = lambda data: True
-    yaml.default_flow_style = False
-    yaml.dump(raw, stream)
-    return stream.getvalue()
 
 
 def leaves(raw, path=()):
@@ -118,7 +109,7 @@ def test_the_repository_s_own_settings_are_valid():
 def test_one_error_for_each_broken_key(tmp_path, broken):
     raw = copy.deepcopy(ONE)
     expected = [break_at(raw, *each) for each in broken]
-    found = [re.match(r"params\.yaml: ([^:\[ ]+)", line).group(1) for line in lines_of(dumped(raw), tmp_path)]
+    found = [re.match(r"params\.yaml: ([^:\[ ]+)", line).group(1) for line in lines_of(flow(raw), tmp_path)]
     assert sorted(found) == sorted(expected)
 
 
@@ -129,7 +120,7 @@ def test_a_block_that_is_none_is_one_error(tmp_path, path, value):
     assume(not (value is None and optional))
     raw = copy.deepcopy(ONE)
     parent(raw, path)[path[-1]] = value
-    (line,) = lines_of(dumped(raw), tmp_path)
+    (line,) = lines_of(flow(raw), tmp_path)
     assert line.startswith(f"params.yaml: {'.'.join(path)}: expected a block of settings")
 
 
@@ -145,12 +136,12 @@ def test_a_scale_has_all_blocks_of_the_images_or_none(tmp_path, absent):
         return raw
 
     for raw in (without(*IMAGES), without(*EXPERIMENTS)):
-        (tmp_path / "params.yaml").write_text(dumped(raw))
+        (tmp_path / "params.yaml").write_text(flow(raw))
         scale = load(tmp_path / "params.yaml").scale("digits")
         assert scale.has_images is (scale.engine is not None)
-    (line,) = lines_of(dumped(without("quality")), tmp_path)
+    (line,) = lines_of(flow(without("quality")), tmp_path)
     assert line.startswith("params.yaml: scales.digits: has engine,") and "no quality" in line
-    (line,) = lines_of(dumped(without(*IMAGES, *EXPERIMENTS)), tmp_path)
+    (line,) = lines_of(flow(without(*IMAGES, *EXPERIMENTS)), tmp_path)
     assert "nothing to run" in line
 
 
@@ -159,7 +150,7 @@ def test_families_are_files(tmp_path):
     block = raw["scales"]["digits"]["families"]
     block["include"] = ["autoregressive", "gan"]
     block["settings"]["vampire"] = block["default"]
-    found = lines_of(dumped(raw), tmp_path)
+    found = lines_of(flow(raw), tmp_path)
     assert [line.split(": ")[1] for line in found] == [
         "scales.digits.families.include",
         "scales.digits.families.settings",
@@ -181,7 +172,7 @@ def test_families_are_files(tmp_path):
 def test_any_value_anywhere_is_accepted_or_named(tmp_path, value, path):
     raw = copy.deepcopy(ONE)
     parent(raw, path)[path[-1]] = value
-    for line in lines_of(dumped(raw), tmp_path):
+    for line in lines_of(flow(raw), tmp_path):
         # A rule between settings is reported at one of them, all in the same scale.
         assert line.startswith(f"params.yaml: scales.{SCALE}.") and len(line) < 400
 
@@ -238,16 +229,16 @@ def test_what_each_mistake_says(tmp_path, path, value, line):
     raw = copy.deepcopy(ONE)
     *folders, key = path.split(".")
     parent(raw, ("scales", SCALE, *folders, key))[key] = value
-    found = lines_of(dumped(raw), tmp_path)
+    found = lines_of(flow(raw), tmp_path)
     assert any(each.startswith(f"params.yaml: scales.{SCALE}.{path}: {line}") for each in found), found
 
 
 def test_batches_of_cifar10_have_10000_images(tmp_path):
     raw = copy.deepcopy(ONE)
     raw["scales"][SCALE]["data"] |= {"source": "cifar10", "per_batch": 10_000}
-    assert lines_of(dumped(raw), tmp_path) == []
+    assert lines_of(flow(raw), tmp_path) == []
     raw["scales"][SCALE]["data"]["per_batch"] += 1
-    assert lines_of(dumped(raw), tmp_path) == [
+    assert lines_of(flow(raw), tmp_path) == [
         f"params.yaml: scales.{SCALE}.data.per_batch: must be at most 10000, the images of one batch"
     ]
 
@@ -256,7 +247,7 @@ def test_entries_of_lists_are_named(tmp_path):
     raw = copy.deepcopy(ONE)
     raw["scales"][SCALE]["pretrain"]["checkpoints"][1:3] = ["two", -3]
     prefix = f"params.yaml: scales.{SCALE}.pretrain.checkpoints"
-    assert lines_of(dumped(raw), tmp_path) == [
+    assert lines_of(flow(raw), tmp_path) == [
         f"{prefix}[1]: expected an integer ≥ 1, got 'two'",
         f"{prefix}[2]: expected an integer ≥ 1, got -3",
     ]
@@ -266,7 +257,7 @@ def test_a_rule_between_settings_is_checked_beside_other_errors(tmp_path):
     """pydantic's own validators would stay silent until the first mistake is mended."""
     raw = copy.deepcopy(ONE)
     raw["scales"][SCALE]["pretrain"] |= {"stop": 1, "batch": "many"}
-    found = lines_of(dumped(raw), tmp_path)
+    found = lines_of(flow(raw), tmp_path)
     assert [line.split(": ")[1].split(".")[-1] for line in found] == ["batch", "stop"]
 
 
@@ -276,7 +267,7 @@ def test_misspelt_and_unknown_settings(tmp_path):
     scale["nll"]["bach"] = scale["nll"].pop("batch")
     scale["pretrain"]["seeds"] = 3
     scale["data"]["zebra"] = 3
-    assert lines_of(dumped(raw), tmp_path) == [
+    assert lines_of(flow(raw), tmp_path) == [
         f"params.yaml: scales.{SCALE}.nll.bach: unknown setting; did you mean 'batch', which is missing?",
         *sorted(
             [
@@ -289,13 +280,13 @@ def test_misspelt_and_unknown_settings(tmp_path):
 
 @pytest.mark.parametrize("raw", [{"scales": {}}, {"scales": None}, {"scales": []}, {"scales": {"a": None}}])
 def test_empty_scales(tmp_path, raw):
-    (line,) = lines_of(dumped(raw), tmp_path)
+    (line,) = lines_of(flow(raw), tmp_path)
     assert "expected a block of settings, got" in line
 
 
 @pytest.mark.parametrize("name", ["Digits", "a b", "../x", "", 400, "-a"])
 def test_names_of_scales(tmp_path, name):
-    (line,) = lines_of(dumped({"scales": {name: ONE["scales"][SCALE]}}), tmp_path)
+    (line,) = lines_of(flow({"scales": {name: ONE["scales"][SCALE]}}), tmp_path)
     assert (name == "400") == (line == "") or "not a name" in line
 
 
@@ -390,7 +381,7 @@ def test_a_stations_noise_is_checked_like_any_other(tmp_path):
         block["annealing"]["points"],
     ):
         station["beta_end"] = station["beta_start"] / 2
-    lines = lines_of(dumped(raw), tmp_path)
+    lines = lines_of(flow(raw), tmp_path)
     assert len(lines) == 5 and all("beta_end: must not be below beta_start" in line for line in lines)
 
 
