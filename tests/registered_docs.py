@@ -9,8 +9,12 @@ NLL_FAST = [
 ]
 
 
-def start(f, key):
-    return f"{f.benchmark('pipeline-digits')['stage_start'][key]:.1f}"
+def start(f, key, scale="digits", digits=1):
+    return f"{f.benchmark(f'pipeline-{scale}')['stage_start'][key]:.{digits}f}"
+
+
+def by_dvc(f):
+    return f.benchmark("pipeline-smoke")["status_s"]
 
 
 def of_stock(f, contestant):
@@ -96,6 +100,20 @@ DOCS = [
         DECISIONS,
         "A stage that imports neither still starts in {} s instead of {}",
         lambda f: (start(f, "warm_s"), start(f, "cold_s")),
+    ),
+    (
+        DECISIONS,
+        "A stage that computes next to nothing takes {} s with that and {} without, and DVC's look at one that is "
+        "unchanged {} and {} (`stage_start`",
+        lambda f: tuple(
+            start(f, key, "smoke", 2)
+            for key in ("warm_s", "warm_unparsed_s", "dvc_warm_s", "dvc_warm_unparsed_s")
+        ),
+    ),
+    (
+        DECISIONS,
+        "`dvc status` by DVC alone takes {} times as long as `mlegfn dvc status` on the scale `smoke`",
+        lambda f: f"{by_dvc(f)['dvc'] / by_dvc(f)['mlegfn dvc']:.1f}",
     ),
     (
         DECISIONS,
