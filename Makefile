@@ -7,7 +7,7 @@ BIN    := .venv/bin
 
 # Long runs, settings searches, what installs other programs: started by name, not by `make bench`.
 HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py workers.py budget.py covered.py)
-BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py benchmarks/faults.py benchmarks/fuzz.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/suite.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test coverage report restore record verify bundle clean-scale lock bench

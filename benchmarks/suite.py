@@ -1,0 +1,64 @@
+"""How long README's `make test` takes in a fresh clone with an empty HOME: benchmarks/results/suite.json.
+
+    .venv/bin/python benchmarks/suite.py
+
+Clones this commit into a temporary folder, installs there (not timed), runs `make test` on an otherwise idle machine,
+and writes its wall time, what passed, and the seconds that each file's tests took, by pytest's own JUnit report.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import machine
+
+MINUTES = 15  # for all tests
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
+    started, provenance = time.perf_counter(), machine.provenance()
+    with tempfile.TemporaryDirectory(prefix="mlegfn-suite-") as folder:
+        root, home, report = Path(folder, "clone"), Path(folder, "home"), Path(folder, "report.xml")
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, root], check=True)
+        home.mkdir()
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MLEGFN_", "PYTHON", "OMP_", "VIRTUAL_ENV"))
+        }
+        tools = str(Path(sys.executable).parent)
+        path = [each for each in environment["PATH"].split(os.pathsep) if each != tools]
+        environment |= {"HOME": str(home), "PATH": os.pathsep.join(path)}
+        subprocess.run(["make", "install"], cwd=root, env=environment, check=True)
+        environment["PYTEST_ADDOPTS"] = f"--junit-xml={report}"
+        tests = time.perf_counter()
+        code = subprocess.run(["make", "test"], cwd=root, env=environment).returncode
+        minutes = (time.perf_counter() - tests) / 60
+        found = summary(ElementTree.parse(report).getroot())
+    bars = {"minutes": (minutes, "<=", MINUTES), "failed": (found["failed"] + code, "<=", 0)}
+    return machine.finish("suite", provenance, started, bars, minutes=minutes, **found)
+
+
+def summary(report):
+    """{passed, failed, skipped, files: {file: seconds of its tests, the longest first}} of a JUnit report."""
+    counts, seconds = Counter(), Counter()
+    for case in report.iter("testcase"):
+        kinds = {child.tag for child in case}
+        counts[
+            "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        ] += 1
+        seconds[case.get("classname").split(".")[1]] += float(case.get("time"))
+    files = {f"tests/{name}.py": round(value, 1) for name, value in seconds.most_common()}
+    return {**{kind: counts[kind] for kind in ("passed", "failed", "skipped")}, "files": files}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
