@@ -53,8 +53,7 @@ def stages_of(*patterns):
 
 REPORT = ("figures@.*", "tables@.*", "verdict@.*")
 # One of each way in which stages differ for an engine: what they read, which folders, files and keys they have.
-KINDS = ("fetch", "pretrain", "finetune", "nll", "trajectories", "planar", "family", "divergence", "station")
-KINDS += ("station_figure", "verdict")
+KINDS = ("fetch", "pretrain", "finetune", "nll", "family", "station_figure", "verdict")
 
 
 def test_first_run_shows_what_there_is(snakemade):
