@@ -130,6 +130,10 @@ RESULTS = [
     # Two commands
     ("The tests run {} % of the lines of `src/`", lambda f: f"{f.benchmark('coverage')['percent']:.1f}"),
     (
+        "`make test` took {} minutes on {} CPU cores when it was last timed",
+        lambda f: (f"{f.benchmark('suite')['minutes']:.1f}", f.benchmark("suite")["cores"]),
+    ),
+    (
         "A campaign of {} × `kill -9` and {} × SIGTERM at random moments",
         lambda f: (sum(len(each["kills"]) for each in faults(f, "kill")), len(faults(f, "term"))),
     ),
