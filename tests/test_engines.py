@@ -1,4 +1,4 @@
-"""One graph, two engines: the scale smoke end to end through Snakemake, and a stage of every kind through DVC."""
+"""One graph, two engines: the scale smoke end to end through Snakemake, and stages of several kinds through DVC."""
 
 import ast
 import json
@@ -52,7 +52,7 @@ def stages_of(*patterns):
 
 
 REPORT = ("figures@.*", "tables@.*", "verdict@.*")
-# One of each way in which stages differ for an engine: what they read, which folders, files and keys they have.
+# Of the kinds that plain DVC runs: the first, segments that follow each other, folders and files, several keys.
 KINDS = ("fetch", "pretrain", "finetune", "nll", "family", "station_figure", "verdict")
 
 
@@ -179,7 +179,7 @@ def test_what_is_stale_is_what_dvc_says(smoke, monkeypatch):
     monkeypatch.chdir(smoke.root)
     stale = engine.ask_dvc("smoke").stale
     assert {"pretrain@smoke-2", "gradients@smoke-hypergrid", "quality@smoke-baseline-8"} < stale
-    assert dvc_status(smoke, "dvc") == stale
+    assert dvc_status(smoke, "dvc") == dvc_status(smoke) == stale
 
 
 def test_source_that_makes_the_same_data_stops_there(smoke):
@@ -202,6 +202,7 @@ def test_failed_stage_is_never_recorded(smoke):
     assert "tables@smoke failed" in failed.stdout and "broken on purpose" in failed.stdout
     assert "results/smoke/logs/tables@smoke.log" in failed.stdout
     assert lock_entries(smoke) == before
+    assert "tables@smoke" in dvc_status(smoke)
     again = ("mlegfn", "dvc", "repro", "--single-item", "tables@smoke")
     assert smoke.run(*again, check=False).returncode != 0
     assert lock_entries(smoke) == before

@@ -13,8 +13,8 @@ from mlegfn.errors import UserError
 FILE_BYTES = 2**20
 VALUES = 100_000  # with every alias written out: nine lines of aliases of aliases can stand for 10^9
 TOO_MANY = f"with its aliases written out it holds more than {VALUES} values"
-# Text → value: what this process has read, and what the warm server had parsed when it forked this process, whose
-# memory this is; nothing of it was ever in a file. DVC's reader is shown it, too: see pipeline/lockfile.py.
+# Text → value: what this process has parsed, and what the warm server had when it forked this process. DVC's reader
+# is shown it, too: see pipeline/lockfile.py.
 PARSED = {}
 KEPT = 8  # texts
 

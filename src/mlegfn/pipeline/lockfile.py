@@ -12,6 +12,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 from mlegfn.artifacts import write_text
 from mlegfn.errors import UserError
@@ -75,7 +76,7 @@ def records(entry, kind):
     import yaml
 
     try:
-        (body,) = yaml.load(entry, getattr(yaml, "CSafeLoader", yaml.SafeLoader)).values()
+        (body,) = parse(entry).values()
         return {each["path"]: (each["md5"], each.get("size", 0)) for each in body.get(kind, ())}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         name = entry.strip().partition(":\n")[0]
@@ -198,12 +199,10 @@ def _parse_once():
 
 def _look_up():
     """DVC finds a setting by comparing its name with that of every value in params.yaml: go straight to it."""
-    import types
-
     import dpath
     from dvc.dependency import param
 
-    param.dpath = types.SimpleNamespace(get=functools.partial(look_up, dpath.get), search=dpath.search)
+    param.dpath = SimpleNamespace(get=functools.partial(look_up, dpath.get), search=dpath.search)
 
 
 def look_up(search, settings, name, separator="."):
