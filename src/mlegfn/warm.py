@@ -138,9 +138,11 @@ def serve(path):
         os.environ[name] = "1"  # threads would not survive the fork
 
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(64)  # from here on clients queue up
+        new = f"{path}~"
+        listener.bind(new)
+        os.chmod(new, 0o600)
+        listener.listen(64)
+        os.rename(new, path)  # whoever sees it may connect: from here on clients queue up
         preload()
         wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(alarm, False)
