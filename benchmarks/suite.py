@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/suite.py
 
 Clones this commit into a temporary folder, installs there (not timed), runs `make test` on an otherwise idle machine,
-and writes its wall time, what passed, and the seconds that each file's tests took, by pytest's own JUnit report.
+and writes its wall time, what passed, and the seconds that each file's tests took, by pytest's own JUnit report; also
+the seconds that all cores worked in that time, whoever they worked for, and those that the host took away (Linux).
 """
 
 import argparse
@@ -39,12 +40,21 @@ def main():
         environment |= {"HOME": str(home), "PATH": os.pathsep.join(path)}
         subprocess.run(["make", "install"], cwd=root, env=environment, check=True)
         environment["PYTEST_ADDOPTS"] = f"--junit-xml={report}"
-        tests = time.perf_counter()
+        tests, worked, stolen = time.perf_counter(), *cores()
         code = subprocess.run(["make", "test"], cwd=root, env=environment).returncode
         minutes = (time.perf_counter() - tests) / 60
+        worked, stolen = (round(after - before) for after, before in zip(cores(), (worked, stolen), strict=True))
         found = summary(ElementTree.parse(report).getroot())
     bars = {"minutes": (minutes, "<=", MINUTES), "failed": (found["failed"] or code, "<=", 0)}
+    found |= {"core_seconds": worked, "stolen_seconds": stolen}
     return machine.finish("suite", provenance, started, bars, minutes=minutes, **found)
+
+
+def cores():
+    """(seconds that the cores have worked, seconds that the host kept from them) since this machine started."""
+    ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    user, nice, system, _, _, irq, softirq, stolen = (each / os.sysconf("SC_CLK_TCK") for each in ticks)
+    return user + nice + system + irq + softirq, stolen
 
 
 def summary(report):
