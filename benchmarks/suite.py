@@ -43,7 +43,9 @@ def main():
         tests, worked, stolen = time.perf_counter(), *cores()
         code = subprocess.run(["make", "test"], cwd=root, env=environment).returncode
         minutes = (time.perf_counter() - tests) / 60
-        worked, stolen = (round(after - before) for after, before in zip(cores(), (worked, stolen), strict=True))
+        worked, stolen = (
+            round(after - before) for after, before in zip(cores(), (worked, stolen), strict=True)
+        )
         found = summary(ElementTree.parse(report).getroot())
     bars = {"minutes": (minutes, "<=", MINUTES), "failed": (found["failed"] or code, "<=", 0)}
     found |= {"core_seconds": worked, "stolen_seconds": stolen}
