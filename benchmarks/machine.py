@@ -12,11 +12,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def cpu():
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
+    """The processor's name, and which generation it is: virtual machines name no more of it than the brand."""
+    shown = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    known = dict(map(str.strip, line.split(":", 1)) for line in shown if ":" in line)
+    if "model name" not in known:
+        return platform.processor()
+    return f"{known['model name']} (family {known.get('cpu family')}, model {known.get('model')})"
 
 
 def git(*arguments):

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import machine
 
 MINUTES = 15  # for all tests
+SLOWEST = 60  # tests whose time is listed
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -60,16 +61,23 @@ def cores():
 
 
 def summary(report):
-    """{passed, failed, skipped, files: {file: seconds of its tests}} of a JUnit report."""
-    counts, seconds = Counter(), Counter()
+    """{passed, failed, skipped, files: {file: seconds of its tests}, slowest: {test: seconds}} of a JUnit report."""
+    counts, seconds, tests = Counter(), Counter(), {}
     for case in report.iter("testcase"):
         kinds = {child.tag for child in case}
         counts[
             "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
         ] += 1
-        seconds[case.get("classname").split(".")[1]] += float(case.get("time"))
+        file = case.get("classname").split(".")[1]
+        seconds[file] += (took := float(case.get("time")))
+        tests[f"{file}::{case.get('name')}"] = took
     files = {f"tests/{name}.py": round(value, 1) for name, value in seconds.items()}
-    return {**{kind: counts[kind] for kind in ("passed", "failed", "skipped")}, "files": files}
+    slowest = {test: round(tests[test], 1) for test in sorted(tests, key=tests.get, reverse=True)[:SLOWEST]}
+    return {
+        **{kind: counts[kind] for kind in ("passed", "failed", "skipped")},
+        "files": files,
+        "slowest": slowest,
+    }
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def test_consistency_and_a_learned_policy_tighten_the_bound():
 
     The second comparison keeps P_F, so that its log p(x) is the same and only the bound moves.
     """
-    found = [tightened(AnyOrder, 400, seed) for seed in range(3)]
+    found = [tightened(AnyOrder, 250, seed) for seed in range(3)]
     start, balanced, learned = ([one[name] for one in found] for name in found[0])
     for arm in (balanced, learned):
         _, _, high = student([after["gap"] - before["gap"] for before, after in zip(start, arm)])

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import fake_slurm
@@ -73,6 +74,46 @@ raise Interrupted("the state is saved")
 """
 
 
+def cmdline(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+
+
+def interrupt_a_job(checkout):
+    """Run the stage fetch through SLURM's fakes and interrupt its first job; (exit code, what was said).
+
+    SLURM signals every process of a job's step: all that has started below the job's own script.
+    """
+    command = ["snakemake", "fetch@smoke", "--profile", "profiles/slurm", "--config", "scale=smoke"]
+    command += ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    run = subprocess.Popen(command, cwd=checkout.root, env=checkout.environment, text=True, **pipes)
+    wait_for((checkout.root / "started.flag").exists, 120)
+    batch = killed.tree(int((checkout.folder / "1.pid").read_text()))
+    step = [pid for pid in batch if b"srun" not in (line := cmdline(pid)) and b"slurm-jobstep" not in line]
+    killed.send(step, signal.SIGTERM)
+    said, _ = run.communicate(timeout=180)
+    return run.returncode, said
+
+
+@pytest.fixture(scope="module")
+def slurm(checkout, tmp_path_factory):
+    """A checkout with SLURM's commands on the PATH; ``slurm.folder`` keeps what they were told, ``slurm.run`` is
+    `interrupt_a_job` of it, which mostly waits, so that it goes on beside the other tests of this file."""
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    folder = tmp_path_factory.mktemp("slurm")
+    found = checkout.duplicate(folder / "checkout")
+    found.folder = folder / "told"
+    found.environment["PATH"] = f"{fake_slurm.install(found.folder)}{os.pathsep}{found.environment['PATH']}"
+    first = "\n".join(f"    {line}" for line in SAVES.strip().splitlines())
+    told = 'print("server", "MLEGFN_WARM" in os.environ, "job", os.environ["SLURM_JOB_ID"])'
+    stub(found, "fetch", f'{told}\nif not Path("started.flag").exists():\n{first}\n{DATA}')
+    with ThreadPoolExecutor(1) as thread:
+        found.run = thread.submit(interrupt_a_job, found)
+        yield found
+
+
+@pytest.mark.usefixtures("slurm")  # which starts here
 def test_a_stage_runs_as_two_ranks_with_one_log(checkout):
     stub(checkout, "pretrain", 'print("this is rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"])')
     checkout.run("mlegfn", "stage", "pretrain", "--scale", "smoke", "--step", "4", "--ranks", "2")
@@ -268,18 +309,6 @@ def test_reproduce_says_when_running_again_helps(tmp_path, monkeypatch):
 # SLURM
 
 
-@pytest.fixture
-def slurm(checkout, tmp_path):
-    """The checkout with SLURM's commands on the PATH; ``slurm.folder`` keeps what they were told."""
-    pytest.importorskip("snakemake_executor_plugin_slurm")
-    environment = dict(checkout.environment)
-    environment.pop("PATH")
-    found = type(checkout)(checkout.root, environment)
-    found.folder = tmp_path / "slurm"
-    found.environment["PATH"] = f"{fake_slurm.install(found.folder)}{os.pathsep}{found.environment['PATH']}"
-    return found
-
-
 def test_slurm_profile_plans_without_slurm(checkout):
     pytest.importorskip("snakemake_executor_plugin_slurm")
     shown = checkout.run("snakemake", "-n", "--profile", "profiles/slurm", "--config", "scale=cifar10-hour")
@@ -308,29 +337,9 @@ def test_a_gpu_stage_asks_slurm_for_what_its_meta_says(monkeypatch, count, optio
 
 
 def test_a_slurm_job_that_is_interrupted_goes_on_in_another(slurm):
-    """Through sbatch, srun and sacct, which are fakes that run it here; the warm server is left out.
-
-    SLURM signals every process of a job's step: all that has started below the job's own script.
-    """
-    first = "\n".join(f"    {line}" for line in SAVES.strip().splitlines())
-    told = 'print("server", "MLEGFN_WARM" in os.environ, "job", os.environ["SLURM_JOB_ID"])'
-    stub(slurm, "fetch", f'{told}\nif not Path("started.flag").exists():\n{first}\n{DATA}')
-    command = ["snakemake", "fetch@smoke", "--profile", "profiles/slurm", "--config", "scale=smoke"]
-    command += ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
-    run = subprocess.Popen(
-        command,
-        cwd=slurm.root,
-        env=slurm.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_for((slurm.root / "started.flag").exists, 120)
-    batch = killed.tree(int((slurm.folder / "1.pid").read_text()))
-    step = [pid for pid in batch if b"srun" not in (line := cmdline(pid)) and b"slurm-jobstep" not in line]
-    killed.send(step, signal.SIGTERM)
-    said, _ = run.communicate(timeout=180)
-    assert run.returncode == 0 and ends(slurm, "fetch@smoke") == [75, 0], said
+    """Through sbatch, srun and sacct, which are fakes that run it here; the warm server is left out."""
+    code, said = slurm.run.result()
+    assert code == 0 and ends(slurm, "fetch@smoke") == [75, 0], said
     log = (slurm.root / "results/smoke/logs/fetch@smoke.log").read_text()
     assert re.findall("server.*", log) == ["server False job 1", "server False job 2"]
     calls = fake_slurm.submitted(slurm.folder)
@@ -339,11 +348,6 @@ def test_a_slurm_job_that_is_interrupted_goes_on_in_another(slurm):
         assert fake_slurm.option(call, "--mem") == "4000" and fake_slurm.option(call, "-t") == "60"
         assert fake_slurm.option(call, "--signal") == "TERM@120" and "--requeue" in call
         assert fake_slurm.option(call, "--gpus") is None
-
-
-def cmdline(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read()
 
 
 def test_every_stage_says_how_long_it_may_take(monkeypatch):
