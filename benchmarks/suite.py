@@ -61,8 +61,8 @@ def cores():
 
 
 def summary(report):
-    """{passed, failed, skipped, files: {file: seconds of its tests}, slowest: {test: seconds}} of a JUnit report."""
-    counts, seconds, tests = Counter(), Counter(), {}
+    """{passed, failed, skipped, files: {file: seconds of its tests}, slowest: [[test, seconds]]} of a JUnit report."""
+    counts, seconds, tests = Counter(), Counter(), Counter()
     for case in report.iter("testcase"):
         kinds = {child.tag for child in case}
         counts[
@@ -72,7 +72,7 @@ def summary(report):
         seconds[file] += (took := float(case.get("time")))
         tests[f"{file}::{case.get('name')}"] = took
     files = {f"tests/{name}.py": round(value, 1) for name, value in seconds.items()}
-    slowest = {test: round(tests[test], 1) for test in sorted(tests, key=tests.get, reverse=True)[:SLOWEST]}
+    slowest = [[test, round(took, 1)] for test, took in tests.most_common(SLOWEST)]
     return {
         **{kind: counts[kind] for kind in ("passed", "failed", "skipped")},
         "files": files,

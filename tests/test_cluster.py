@@ -113,7 +113,12 @@ def slurm(checkout, tmp_path_factory):
         yield found
 
 
-@pytest.mark.usefixtures("slurm")  # which starts here
+@pytest.mark.usefixtures("slurm")  # whose run starts here
+def test_slurm_profile_plans_without_slurm(checkout):
+    shown = checkout.run("snakemake", "-n", "--profile", "profiles/slurm", "--config", "scale=cifar10-hour")
+    assert re.search(r"pretrain@cifar10-hour-20000 +1", shown.stdout)
+
+
 def test_a_stage_runs_as_two_ranks_with_one_log(checkout):
     stub(checkout, "pretrain", 'print("this is rank", os.environ["RANK"], "of", os.environ["WORLD_SIZE"])')
     checkout.run("mlegfn", "stage", "pretrain", "--scale", "smoke", "--step", "4", "--ranks", "2")
@@ -307,12 +312,6 @@ def test_reproduce_says_when_running_again_helps(tmp_path, monkeypatch):
 
 
 # SLURM
-
-
-def test_slurm_profile_plans_without_slurm(checkout):
-    pytest.importorskip("snakemake_executor_plugin_slurm")
-    shown = checkout.run("snakemake", "-n", "--profile", "profiles/slurm", "--config", "scale=cifar10-hour")
-    assert re.search(r"pretrain@cifar10-hour-20000 +1", shown.stdout)
 
 
 @pytest.mark.parametrize("count, options", [(1, "--gpus=1"), (2, "--gpus=2")])

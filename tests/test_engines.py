@@ -128,6 +128,7 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     [
         ("    nll:\n      seed: 0", "    nll:\n      seed: 1", ["nll@.*"]),
         ("    quality:\n      seed: 0", "    quality:\n      seed: 1", ["quality@.*"]),
+        ("      hidden: 8\n      layers: 1", "      hidden: 9\n      layers: 1", ["planar@.*"]),
         ("        weight: 0.0001\n", "        weight: 0.0002\n", [r"finetune@smoke-\d+-tbc-\d"]),
         ("        lr: 0.002\n        hidden: 8", "        lr: 0.003\n        hidden: 8", ["family@.*"]),
         ("      train_limit: 64", "      train_limit: 60", ["fetch@.*"]),
@@ -151,6 +152,7 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
     ids=[
         "nll.seed",
         "quality.seed",
+        "planar.hidden",
         "λ, which the controls have no use for",
         "families.default",
         "data",

@@ -12,10 +12,9 @@ from conftest import REPOSITORY
 
 WARM = REPOSITORY / "src" / "mlegfn" / "warm.py"
 SERVER = """
-import contextlib, sys
+import sys
 from mlegfn import warm
 warm.LIBRARIES = ()
-warm.no_look_for_gpus = contextlib.nullcontext  # it imports torch
 warm.serve(sys.argv[1])
 """
 # The client's own `mlegfn` is the toy below, as a test has to see what a child imports.
@@ -128,10 +127,9 @@ def test_source_is_read_anew(server, toy):
 
 
 YAML_SERVER = """
-import contextlib, sys
+import sys
 from mlegfn import warm
 warm.LIBRARIES = ("ruamel.yaml",)
-warm.no_look_for_gpus = contextlib.nullcontext
 warm.serve(sys.argv[1])
 """
 YAML_CLI = """

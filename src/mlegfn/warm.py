@@ -11,7 +11,7 @@ import array
 import contextlib
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import selectors
@@ -102,11 +102,11 @@ def preload():
 def no_look_for_gpus():
     """diffusers asks at import whether there is a GPU, which starts CUDA's driver, and a driver that is started
     before a fork is of no use to the child. So here the answer is no; a child asks anew."""
-    try:
-        import torch
-    except ImportError:
+    if "torch" not in LIBRARIES or importlib.util.find_spec("torch") is None:
         yield
         return
+    import torch
+
     ask, torch.cuda.is_available = torch.cuda.is_available, lambda: False
     try:
         yield
