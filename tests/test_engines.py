@@ -2,9 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -411,3 +413,27 @@ def test_results_hold_no_times_and_no_names(snakemade):
         if path.endswith((".json", ".csv", ".md")):
             assert str(snakemade.root).encode() not in content, path
             assert str(Path.home()).encode() + b"/" not in content, path
+
+
+def test_reading_stages_again_sees_what_has_changed(tmp_path, monkeypatch):
+    """Of equal length, at equal times: what was read once is known by content."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("dvc.yaml", graph.GRAPH):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    before, status = engine.read("smoke"), os.stat("dvc.yaml")
+    before.stages.clear()
+    assert "tables@smoke" in engine.read("smoke").stages, "a caller's own"
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(text.replace("mlegfn stage tables", "mlegfn stage tabled"))
+    os.utime("dvc.yaml", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert engine.read("smoke").stages["tables@smoke"].cmd.startswith("mlegfn stage tabled ")
+    Path("dvc.yaml").write_text(text)
+    graph_text = Path(graph.GRAPH).read_text()
+    Path(graph.GRAPH).write_text(graph_text.replace('"smoke-12"', '"smoke-13"'))
+    assert "pretrain@smoke-13" in engine.read("smoke").stages
+
+
+def test_dvc_s_processes_build_no_settings():
+    """Which takes them as long as their own work. They are the ones in between: for each stage there is one."""
+    code = "import sys; from mlegfn.pipeline import dvc_content, lockfile, provenance; sys.exit('mlegfn.config' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mlegfn import families, gallery
 from mlegfn.artifacts import write_text
-from mlegfn.config import load
 from mlegfn.errors import UserError
 
 GRAPH = "graph.json"
@@ -215,9 +214,17 @@ def render(params):
     return '{\n "graph": {\n' + ",\n".join(stages) + "\n }\n}\n"
 
 
+def _settings():
+    """params.yaml's. Imported late: DVC's processes only ask for names here, and building the models of all settings
+    takes them as long as their own work."""
+    from mlegfn.config import load
+
+    return load()
+
+
 def write(params=None):
     """Write graph.json if its content would change; True if it did."""
-    text = render(params or load())
+    text = render(params or _settings())
     path = Path(GRAPH)
     if _holds(path, text):
         return False
@@ -241,7 +248,7 @@ def check(params):
 
 def checked(scale_name):
     """params.yaml's settings; that it has the scale and that graph.json follows from it are checked."""
-    params = load()
+    params = _settings()
     params.scale(scale_name)
     check(params)
     return params
@@ -265,5 +272,5 @@ def is_scale_name(text):
 def command(check_only):
     """`mlegfn graph`: write graph.json, or only say whether it follows from params.yaml."""
     if check_only:
-        return check(load())
+        return check(_settings())
     print(f"{GRAPH}: {'written' if write() else 'up to date'}")

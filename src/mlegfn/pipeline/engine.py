@@ -123,8 +123,10 @@ def _stage(name, found, content, freshness):
 
 def read(scale=None):
     """The Pipeline of a scale (None: of all) from dvc.yaml and graph.json alone, without DVC."""
-    from mlegfn.config import read_yaml
+    from mlegfn.yaml_file import read_yaml
 
+    if (files := (_content(GRAPH), _content("dvc.yaml"), scale)) in _READ:
+        return Pipeline(dict(_READ[files]))
     graph, definitions, stages = load_graph(), read_yaml("dvc.yaml"), {}
     for name in names(graph, scale):
         kind, key = name.split("@")
@@ -142,7 +144,20 @@ def read(scale=None):
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise UserError(f"dvc.yaml: stages.{kind}: broken ({reason}); restore it from git") from None
-    return Pipeline(stages)
+    _READ.clear()  # one is enough
+    _READ[files] = stages
+    return Pipeline(dict(stages))
+
+
+_READ = {}  # (graph.json, dvc.yaml, scale) → {name: Stage}: a stage asks five times
+
+
+def _content(path):
+    """A file's bytes, None for one that cannot be read, which is its reader's to say."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
 
 
 def declared_outs(body):

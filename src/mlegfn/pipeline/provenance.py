@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlegfn.artifacts import write_json
-from mlegfn.config import read_yaml
 from mlegfn.errors import UserError
 from mlegfn.pipeline import engine, surroundings
 from mlegfn.pipeline.hashes import md5
 from mlegfn.pipeline.recorded import Lock
 from mlegfn.pipeline.snapshot import look_up
+from mlegfn.yaml_file import read_yaml
 
 STORE = Path(".dvc/tmp/mlegfn/provenance")  # ignored by git, of this checkout
 RANKS = "MLEGFN_RANK_REPORTS"  # the folder in which a stage's ranks tell its launcher what they were on

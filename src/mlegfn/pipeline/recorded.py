@@ -4,11 +4,11 @@ import functools
 import os
 from pathlib import Path
 
-from mlegfn.config import read_yaml
 from mlegfn.errors import UserError
 from mlegfn.pipeline import lockfile
 from mlegfn.pipeline.git import quietly
 from mlegfn.pipeline.lock_yaml import parse
+from mlegfn.yaml_file import read_yaml
 
 LOCK = "dvc.lock"
 

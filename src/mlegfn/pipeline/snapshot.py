@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from mlegfn.artifacts import sha256
-from mlegfn.config import read_yaml
 from mlegfn.pipeline.engine import read
+from mlegfn.yaml_file import read_yaml
 
 
 def snapshot(name, scale_name):

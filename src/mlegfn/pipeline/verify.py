@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlegfn.artifacts import read_json
-from mlegfn.config import read_yaml
 from mlegfn.errors import UserError
 from mlegfn.graph import names
 from mlegfn.pipeline import engine, hashes, lockfile
+from mlegfn.yaml_file import read_yaml
 
 CACHE = Path(".dvc", "cache", "files", "md5")
 
