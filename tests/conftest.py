@@ -134,14 +134,16 @@ def keep_scales(path, scales):
 def warm_environment(tmp_path_factory):
     """os.environ with a running warm server, so that a stage starts in a tenth of a second.
 
-    It has parsed what ``copy_repository`` puts into a checkout of the scale smoke.
+    It has parsed what ``copy_repository`` puts into a checkout of the scale smoke. In smoke's few steps numba would
+    only compile: tests/test_compiled.py compares what it compiles with what Python runs.
     """
     folder = tmp_path_factory.mktemp("warm")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, folder)
     keep_scales(folder / "params.yaml", ["smoke"])
     socket = folder / "socket"
-    environment = {**os.environ, "MLEGFN_WARM": str(socket), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "MLEGFN_WARM": str(socket), "OMP_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of hundreds of processes compiles our modules
     command = [sys.executable, "-m", "mlegfn", "warm", str(socket)]
     server = subprocess.Popen(command, env={**environment, "PYTHONPATH": str(REPOSITORY / "src")}, cwd=folder)
     deadline = time.monotonic() + 60

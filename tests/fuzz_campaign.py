@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import fuzzed_archives
@@ -105,10 +106,11 @@ class Campaign:
         return found
 
     def odd_files(self):
-        """Yield the (case, faults) of whole files that are bombs, of files that are gone, of folders in their place."""
+        """Functions that return (case, faults): whole files that are bombs, files that are gone, folders in their place."""
+        found = []
         for name, key in (("params.yaml", "scales"), ("claims.yaml", "figure1-cifar10")):
             for what, content in {**fuzzing.bombs(key), "gone": None, "a folder": self.root}.items():
-                yield f"{name}: {what}", self._text(name, content)
+                found.append(partial(self._odd, f"{name}: {what}", self._text, name, content))
         for name in FILES[2:]:
             for content in (
                 None,
@@ -121,7 +123,11 @@ class Campaign:
                 b"{" * 20_000,
                 b'{"graph": {"a": 1}}',
             ):
-                yield f"{name}: {content!r:.40}", self._record(name, content)
+                found.append(partial(self._odd, f"{name}: {content!r:.40}", self._record, name, content))
+        return found
+
+    def _odd(self, case, attempt, name, content):
+        return case, attempt(name, content)
 
     def _record(self, name, content):
         if name == "graph.json":

@@ -19,7 +19,7 @@ from mlegfn.errors import UserError
 from mlegfn.yaml_file import read_yaml
 
 QUICK = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -1,6 +1,6 @@
 """Malformed settings, claims, archives and records: one line that names the file, exit code 2, nothing half made.
 
-A few hundred cases of each run's ten thousand; benchmarks/fuzz.py tries more, and how many it tried is committed.
+Some two hundred cases, the same in each run; benchmarks/fuzz.py tries more, and how many it tried is committed.
 """
 
 import json
@@ -29,7 +29,7 @@ def campaign(snakemade, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "kind, count",
-    [("params_text", 60), ("claims_text", 40), ("archives", 120), ("records", 12), ("command_line", 3)],
+    [("params_text", 30), ("claims_text", 20), ("archives", 60), ("records", 8), ("command_line", 2)],
 )
 def test_whatever_is_damaged_is_one_clear_error(campaign, kind, count):
     rng = random.Random(f"tests {kind}")
@@ -38,12 +38,14 @@ def test_whatever_is_damaged_is_one_clear_error(campaign, kind, count):
 
 
 def test_settings_of_every_type(campaign):
-    found = campaign.by_schema("params.yaml", 40, 1)
-    assert len(found) == 40 and [each for each in found if each[1]] == []
+    found = campaign.by_schema("params.yaml", 20, 1)
+    assert len(found) == 20 and [each for each in found if each[1]] == []
 
 
 def test_files_that_are_odd_as_a_whole(campaign):
-    assert [each for each in campaign.odd_files() if each[1]] == []
+    """Every second; the campaign tries all."""
+    found = [trial() for trial in campaign.odd_files()[::2]]
+    assert len(found) > 25 and [each for each in found if each[1]] == []
 
 
 def test_the_campaign_puts_everything_back(campaign):

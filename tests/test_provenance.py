@@ -1,5 +1,6 @@
 """Every artifact's provenance: written by the stage, right after DVC has restored something, never believed blindly."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -258,3 +259,10 @@ def test_cuda_of_the_installed_torch():
     import torch
 
     assert surroundings.torch_cuda() == torch.version.cuda
+
+
+def test_versions_are_those_that_python_says():
+    """Read from the head of their metadata, as parsing all of it takes a stage longer."""
+    found = surroundings.packages()
+    found.pop("torch-cuda", None)
+    assert len(found) > 20 and found == {name: importlib.metadata.version(name) for name in found}

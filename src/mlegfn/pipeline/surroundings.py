@@ -93,12 +93,19 @@ def packages():
     for line in lines:
         if match := re.match(r"\s*([A-Za-z0-9][\w.-]*)", line):
             try:
-                found[match[1]] = version(match[1])
+                found[match[1]] = _version(match[1])
             except PackageNotFoundError:
                 continue
     if cuda := torch_cuda():
         found["torch-cuda"] = cuda
     return found
+
+
+def _version(name):
+    """importlib.metadata's ``version``, which also parses every package's description: a stage has better to do."""
+    head, _, _ = (distribution(name).read_text("METADATA") or "").partition("\n\n")
+    said = re.search(r"^Version:\s*(\S+)\s*$", head, re.MULTILINE)
+    return said[1] if said else version(name)
 
 
 def torch_cuda():
