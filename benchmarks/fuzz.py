@@ -90,7 +90,7 @@ def main():
     story, started, kinds = provenance(), time.perf_counter(), {}
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         campaign = Campaign(options.checkout or checkout(folder))
-        kinds["odd_files"] = measure(campaign, "odd_files", (trial() for trial in campaign.odd_files()))
+        kinds["odd_files"] = measure(campaign, "odd_files", campaign.odd_files())
         for kind, share in SHARES.items():
             count = round(share * options.cases)
             kinds[kind] = measure(campaign, kind, found_by(campaign, kind, count, options.seed))

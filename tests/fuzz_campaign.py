@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import fuzzed_archives
@@ -105,13 +104,17 @@ class Campaign:
         collect()
         return found
 
-    def odd_files(self):
-        """Functions that return (case, faults): whole files that are bombs, files that are gone, folders in their place."""
-        found = []
-        for name, key in (("params.yaml", "scales"), ("claims.yaml", "figure1-cifar10")):
-            for what, content in {**fuzzing.bombs(key), "gone": None, "a folder": self.root}.items():
-                found.append(partial(self._odd, f"{name}: {what}", self._text, name, content))
-        for name in FILES[2:]:
+    def odd_files(self, every=1):
+        """Yield the (case, faults) of whole files that are bombs, of files that are gone, of folders in their place;
+        ``every``: of each how-many-th."""
+        odd = [
+            (name, self._text, what, content)
+            for name, key in (("params.yaml", "scales"), ("claims.yaml", "figure1-cifar10"))
+            for what, content in {**fuzzing.bombs(key), "gone": None, "a folder": self.root}.items()
+        ]
+        odd += [
+            (name, self._record, f"{content!r:.40}", content)
+            for name in FILES[2:]
             for content in (
                 None,
                 self.root,
@@ -122,12 +125,10 @@ class Campaign:
                 b"\xff\xfe",
                 b"{" * 20_000,
                 b'{"graph": {"a": 1}}',
-            ):
-                found.append(partial(self._odd, f"{name}: {content!r:.40}", self._record, name, content))
-        return found
-
-    def _odd(self, case, attempt, name, content):
-        return case, attempt(name, content)
+            )
+        ]
+        for name, attempt, what, content in odd[::every]:
+            yield f"{name}: {what}", attempt(name, content)
 
     def _record(self, name, content):
         if name == "graph.json":
