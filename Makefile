@@ -53,9 +53,11 @@ reproduce: .venv/complete
 
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# Files go to workers whole, in the order that tests/conftest.py gives them.
+# Files go to workers whole, in the order that tests/conftest.py gives them. glibc keeps freed memory: most tests make
+# large arrays again and again, and asking the kernel for each takes a tenth of their time.
 test: .venv/complete
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
+	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864 \
+	  OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
 
 # Every process is traced, and a run of a scale takes several times as long: the tests that run one once more are left
 # out. What git ignores holds the processes' own data until it is put together.

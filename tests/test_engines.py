@@ -328,7 +328,7 @@ def imported(module, seen):
 
 
 # Read by every stage, and no result depends on them that its settings do not already show.
-PLUMBING = {"__init__", "config", "setting", "divergence_settings", "validation", "yaml_file"}
+PLUMBING = {"__init__", "config", "setting", "divergence_settings", "validation", "yaml_file", "libyaml"}
 PLUMBING |= {"errors", "artifacts", "paths", "training_settings", "registry"}
 PLUMBING |= {f"gallery/settings/{name}" for name in ("points", "images", "likelihood", "text")}
 # What mlegfn.data.load imports, which only fetch calls; to the others mlegfn.data is images.py.

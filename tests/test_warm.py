@@ -152,7 +152,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 def test_what_the_server_has_parsed_is_believed_for_that_text_alone(toy, tmp_path):
-    for name in ("errors.py", "yaml_file.py"):
+    for name in ("errors.py", "libyaml.py", "yaml_file.py"):
         (toy / name).write_text((WARM.parent / name).read_text())
     (toy / "cli.py").write_text(YAML_CLI)
     params, other = tmp_path / "params.yaml", tmp_path / "dvc.yaml"

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML, MappingNode, SequenceNode, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 
 from mlegfn.errors import UserError
+from mlegfn.libyaml import reader
 
 # Far more than any file of settings here has (30 kB, 15,000 values), and still read in seconds.
 FILE_BYTES = 2**20
@@ -19,9 +20,26 @@ PARSED = {}
 KEPT = 8  # texts
 
 
-def parsed(text):
-    """A copy of the value of a text that was parsed before; KeyError for any other text."""
+def load(text):
+    """The value of a YAML 1.2 text; ruamel.yaml's error for what is none, and for one of more than VALUES values."""
+    if text not in PARSED:
+        value = _load(text)
+        while len(PARSED) >= KEPT:
+            del PARSED[next(iter(PARSED))]
+        PARSED[text] = value
+    elif _written_out(PARSED[text], {}) > VALUES:  # the warm server has no such bound
+        raise YAMLError(TOO_MANY)
     return copy.deepcopy(PARSED[text])
+
+
+def _load(text):
+    for yaml in (reader(text), YAML(typ="safe", pure=True)):
+        yaml.Constructor = Bounded
+        try:
+            return yaml.load(text)
+        except YAMLError as error:
+            refused = error
+    raise refused  # where ruamel.yaml alone sees it
 
 
 def read_yaml(path):
@@ -50,18 +68,7 @@ def read_yaml(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
-            if text in PARSED:
-                value = parsed(text)
-                if _written_out(value, {}) > VALUES:
-                    raise YAMLError(TOO_MANY)
-                return value
-            yaml = YAML(typ="safe", pure=True)
-            yaml.Constructor = Bounded
-            value = yaml.load(text)
-            while len(PARSED) >= KEPT:
-                del PARSED[next(iter(PARSED))]
-            PARSED[text] = value
-            return parsed(text)
+            return load(text)
     except DuplicateKeyError as error:
         key = error.problem.split('"')[1] if '"' in error.problem else "a key"
         raise UserError(
@@ -120,7 +127,8 @@ def origins(path):
     Keys that share a place through an anchor (``*alias``, ``<<: *alias``) have the same origin, so that
     one slip in a block that five scales inherit is one error. Call it on files that :func:`read_yaml` reads.
     """
-    root = YAML(typ="safe", pure=True).compose(Path(path).read_text(encoding="utf-8"))
+    text = Path(path).read_text(encoding="utf-8")
+    root = reader(text).compose(text)
     children = {}  # of each block by name, once: thousands of errors may lie in one block
 
     def origin(keys):

@@ -7,10 +7,12 @@ at all. The bytes are the ones that DVC writes (tests/test_engines.py compares);
 DVC writes it is left to DVC's own code.
 """
 
+import contextlib
 import copy
 import functools
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -176,8 +178,10 @@ def _parse_once():
     load, parse, parsed = serialize.LOADERS[".yaml"], _yaml.parse_yaml, {}
 
     def parse_yaml(text, path, typ="safe"):
-        if typ == "safe" and text in yaml_file.PARSED:
-            return yaml_file.parsed(text) or {}
+        if typ == "safe":
+            with contextlib.suppress(Exception), warnings.catch_warnings():  # DVC says what is wrong with it
+                warnings.simplefilter("ignore")
+                return yaml_file.load(text) or {}
         return parse(text, path, typ=typ)
 
     _yaml.parse_yaml = strictyaml.parse_yaml = parse_yaml
