@@ -5,8 +5,7 @@
 import shlex
 import sys
 
-from mlegfn import graph
-from mlegfn.pipeline import engine, snakemake_dvc
+from mlegfn.pipeline import engine, snakemake_dvc, view
 from mlegfn.pipeline.snakemake_report import Report
 from mlegfn.pipeline.stage import log_path
 
@@ -15,9 +14,8 @@ workdir: workflow.basedir
 
 
 SCALE = config.get("scale", "digits")
-graph.checked(SCALE)
 # A job that an executor started in a process of its own has nothing left to decide, and DVC may be busy with others.
-PIPELINE = engine.ask_dvc(SCALE) if workflow.is_main_process else engine.read(SCALE)
+PIPELINE = view.ask(SCALE) if workflow.is_main_process else engine.read(SCALE)
 SCHEDULED = PIPELINE.scheduled()
 FOLLOWERS = PIPELINE.followers()
 REPORT = Report(SCALE)

@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY, copy_repository
 
 from mlegfn import config, families, graph
-from mlegfn.pipeline import engine, lockfile
+from mlegfn.pipeline import engine, lockfile, view
 
 TRACKED = ("metrics", "tables", "figures", "report")
 RUN = re.compile(r"^=== 2\d\d\d-", re.MULTILINE)
@@ -184,6 +184,28 @@ def test_what_is_stale_is_what_dvc_says(smoke, monkeypatch):
     stale = engine.ask_dvc("smoke").stale
     assert {"pretrain@smoke-2", "gradients@smoke-hypergrid", "quality@smoke-baseline-8"} < stale
     assert dvc_status(smoke, "dvc") == dvc_status(smoke) == stale
+
+
+def test_snakemake_is_handed_what_dvc_said_once(smoke, monkeypatch):
+    monkeypatch.chdir(smoke.root)
+    smoke.edit("params.yaml", "lr: 0.002", "lr: 0.003")
+    smoke.run("mlegfn", "graph")
+    said = engine.ask_dvc("smoke")
+    assert said.stale
+    with view.handed_over("smoke", said, {}) as environment:
+        monkeypatch.setattr(engine, "ask_dvc", lambda scale: f"asked for {scale}")
+        monkeypatch.setenv(view.GIVEN, environment[view.GIVEN])
+        assert view.ask("smoke").stages == said.stages
+        monkeypatch.setenv(view.GIVEN, environment[view.GIVEN])
+        assert view.ask("smoke") == "asked for smoke"
+    with view.handed_over("digits", said, {}) as environment:
+        monkeypatch.setenv(view.GIVEN, environment[view.GIVEN])
+        assert view.ask("smoke") == "asked for smoke"
+    monkeypatch.delenv(view.GIVEN, raising=False)
+    smoke.edit("params.yaml", "lr: 0.003", "lr: 0.004")
+    monkeypatch.setattr(graph, "checked", lambda scale: pytest.fail("graph.json is looked at"))
+    with pytest.raises(pytest.fail.Exception, match="looked at"):
+        view.ask("smoke")
 
 
 def test_source_that_makes_the_same_data_stops_there(smoke):

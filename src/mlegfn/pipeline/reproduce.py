@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlegfn import config, graph
 from mlegfn.errors import UserError
-from mlegfn.pipeline import slots
+from mlegfn.pipeline import slots, view
 from mlegfn.pipeline.failures import explain
 from mlegfn.pipeline.interruption import asked_to_stop
 from mlegfn.pipeline.one_run import only_one
@@ -136,6 +136,7 @@ def run(scale_name, pipeline, cores, gpus, environment):
     progress, said = Progress(scheduled, pipeline.order(), cores, known=wall_times(pipeline.stages)), []
     with (
         kept_in(log) as keep,
+        view.handed_over(scale_name, pipeline, environment) as environment,
         subprocess.Popen(
             command,
             env=environment,
