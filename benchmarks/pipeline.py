@@ -94,6 +94,24 @@ def status(root, repeats=3):
     return {name: statistics.median(each) for name, each in times.items()}
 
 
+def yaml(repeats=15):
+    """Median seconds of parsing each of our files by ruamel.yaml alone, and with libyaml's events; in turn."""
+    from ruamel.yaml import YAML
+
+    from mlegfn.libyaml import reader
+
+    found = {}
+    for name in ("params.yaml", "dvc.yaml", "claims.yaml", "claims-gallery.yaml"):
+        text, times = (REPOSITORY / name).read_text(), {"alone": [], "libyaml": []}
+        for _ in range(repeats):
+            for kind, make in (("alone", lambda _: YAML(typ="safe", pure=True)), ("libyaml", reader)):
+                start = time.perf_counter()
+                make(text).load(text)
+                times[kind].append(time.perf_counter() - start)
+        found[name] = {kind: statistics.median(each) for kind, each in times.items()}
+    return found
+
+
 @contextlib.contextmanager
 def warm_server(root, folder):
     """The socket of a warm server that was started in ``folder``."""
@@ -138,6 +156,7 @@ def main():
         )
         result["stage_start"] = stage_start(root, options.scale)
         result["status_s"] = status(root)
+        result["yaml_s"] = yaml()
         result["imports_s"] = imports(root)
         if options.one_core:
             result["whole_run_one_core_s"] = reproduce(copy(Path(folder, "one")), options.scale, 1)

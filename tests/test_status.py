@@ -138,7 +138,12 @@ def test_time_left_by_what_stages_took_before():
 
 def test_time_left_by_how_fast_this_run_is():
     known = {"nll@s-1": 10.0, "nll@s-2": 30.0, "planar@s-a": 100.0}
-    assert left(["nll@s-2", "planar@s-a"], {}, 1, known, {"nll@s-1": 20.0}) == 2 * 130
+    hours = {name: 3600 * seconds for name, seconds in known.items()}
+    half_as_fast = left(["nll@s-2", "planar@s-a"], {}, 1, hours, {"nll@s-1": 2 * hours["nll@s-1"]})
+    assert half_as_fast == pytest.approx(2 * 3600 * 130, rel=0.01)
+    # A stage that computes nothing has to start, too: that is no pace.
+    short = {"fetch@s": 0.1, "planar@s-a": 100.0}
+    assert left(["planar@s-a"], {}, 1, short, {"fetch@s": 8.0}) < 120
     assert left(["nll@s-9"], {}, 1, known, {"nll@s-1": 20.0}) == 20  # what has run now says more
     weight = progress.WEIGHTS["planar"]
     assert left(["planar@s-b"], {}, 1, {}, {"nll@s-1": 20.0}) == 20 * weight  # a guess, before any

@@ -10,6 +10,10 @@ FAILED = re.compile(r"^Error in rule (\S+):$")
 # Before a kind of stage has ever finished here, its time is a guess: so many times that of the others.
 WEIGHTS = {"pretrain": 3.0, "finetune": 3.0, "planar": 4.0, "family": 2.0}
 
+# What this run's first seconds say of its pace is mostly how long a stage takes to start: this many, as fast as ever,
+# are added to what has run. Otherwise the first stage, of a tenth of a second, foretold hours.
+SETTLED = 60.0
+
 
 def remaining(waiting, running, cores, known, ran=None):
     """Seconds until stages have run on ``cores``, None where nothing is known of any.
@@ -20,7 +24,7 @@ def remaining(waiting, running, cores, known, ran=None):
     """
     ran = ran or {}
     both = [name for name in ran if known.get(name)]
-    pace = sum(ran[name] for name in both) / sum(known[name] for name in both) if both else 1.0
+    pace = (SETTLED + sum(ran[name] for name in both)) / (SETTLED + sum(known[name] for name in both))
     expected = {name: seconds * pace for name, seconds in known.items()} | ran
     if not expected:
         return None
