@@ -175,7 +175,7 @@ def test_sets_too_large_to_list_are_measured_exactly():
 
 
 def settings(**changed):
-    usual = {"steps": 600, "batch": 64, "lr": 0.02, "log_z_lr": 0.1}
+    usual = {"steps": 300, "batch": 64, "lr": 0.08, "log_z_lr": 0.1}
     usual |= {"exploration": 0.0, "replay": 0.0, "capacity": 500}
     return SimpleNamespace(**usual | changed)
 

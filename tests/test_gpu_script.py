@@ -1,7 +1,6 @@
 """benchmarks/gpu.sh and what it runs, as far as a CPU can try it out."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -25,9 +24,9 @@ SCRIPTS = ("benchmarks/gpu.sh", "benchmarks/gpu_wheels.sh")
 
 
 @pytest.fixture
-def environment(tmp_path):
+def environment(tmp_path, warm_environment):
     return {
-        **{key: value for key, value in os.environ.items() if key not in ("ARCHIVE", "MINUTES")},
+        **{key: value for key, value in warm_environment.items() if key not in ("ARCHIVE", "MINUTES")},
         "PYTHON": sys.executable,
         "CUDA_VISIBLE_DEVICES": "",
         "WORK": str(tmp_path / "work"),

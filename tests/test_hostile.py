@@ -369,22 +369,40 @@ CHECKPOINTS = {
 }  # fmt: skip
 
 
+def not_asked_for(folder):
+    """model_index.json with a foreign library, code beside the weights, links to them as in the hub's cache."""
+    shutil.move(folder / WEIGHTS, folder.parent / "blob")
+    (folder / WEIGHTS).symlink_to(folder.parent / "blob")
+    written("model_index.json", '{"_class_name": "Evil", "unet": ["evil", "Evil"]}')(folder)
+    (folder / "unet" / "evil.py").write_text(f"open({str(folder.parent / 'canary')!r}, 'w')")
+    entries(UNET, auto_map={"AutoModel": "evil.Evil"}, trust_remote_code=True)(folder)
+
+
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("stock") / "ddpm")
-
-
-def test_hostile_checkpoints(stock, tmp_path):
-    cases = {}
-    for number, (name, (change, _)) in enumerate(CHECKPOINTS.items()):
-        folder = shutil.copytree(stock, tmp_path / f"{number}-hostile")
+def opened(tmp_path_factory):
+    """The folder in which each of CHECKPOINTS, and one that is sound but for what is not asked for, was opened; what
+    lay there before; what each came to."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    stock, cases = save(tmp_path_factory.mktemp("stock") / "ddpm"), {}
+    changes = {name: change for name, (change, _) in CHECKPOINTS.items()} | {"not asked for": not_asked_for}
+    for number, (name, change) in enumerate(changes.items()):
+        folder = shutil.copytree(stock, root / f"{number}-hostile")
         change(folder)
         cases[name] = ["nll", folder, "--images", "digits", "--limit", 1, "--estimator", "full"]
-    before = sorted(tmp_path.rglob("*"))
-    found = outcomes(cases, tmp_path)
-    wrong = {n: o for n, o in found.items() if not refused(o, "-hostile", CHECKPOINTS[n][1])}
+    before = sorted(root.rglob("*"))
+    return root, before, outcomes(cases, root)
+
+
+def test_hostile_checkpoints(opened):
+    root, before, found = opened
+    wrong = {n: found[n] for n, (_, said) in CHECKPOINTS.items() if not refused(found[n], "-hostile", said)}
     assert not wrong, "\n".join(f"{n}: {o}" for n, o in wrong.items())
-    assert sorted(tmp_path.rglob("*")) == before and not (tmp_path / "canary").exists()
+    assert sorted(root.rglob("*")) == before and not (root / "canary").exists()
+
+
+def test_what_is_not_asked_for_is_not_read(opened):
+    root, _, found = opened
+    assert found["not asked for"]["code"] == 0 and not (root / "canary").exists()
 
 
 def test_the_canary_sings(tmp_path):
@@ -394,17 +412,3 @@ def test_the_canary_sings(tmp_path):
     pickled("x.pt")(tmp_path / "x")
     pickle.loads((tmp_path / "x" / "x.pt").read_bytes())
     assert (tmp_path / "canary").exists()
-
-
-def test_what_is_not_asked_for_is_not_read(stock, tmp_path):
-    """model_index.json with a foreign library, code beside the weights, links to them as in the hub's cache."""
-    folder = shutil.copytree(stock, tmp_path / "linked")
-    shutil.move(folder / WEIGHTS, tmp_path / "blob")
-    (folder / WEIGHTS).symlink_to(tmp_path / "blob")
-    written("model_index.json", '{"_class_name": "Evil", "unet": ["evil", "Evil"]}')(folder)
-    (folder / "unet" / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
-    entries(UNET, auto_map={"AutoModel": "evil.Evil"}, trust_remote_code=True)(folder)
-    found = outcomes(
-        {"x": ["nll", folder, "--images", "digits", "--limit", 1, "--estimator", "full"]}, tmp_path
-    )
-    assert found["x"]["code"] == 0 and not (tmp_path / "canary").exists()

@@ -224,7 +224,9 @@ def run(options, name, until):
 
 
 def serve_warm(options, environment):
-    """A process that has imported the libraries, so that stages need not; None if it does not start."""
+    """A process that has imported the libraries, so that stages need not; None if it does not start, or runs already."""
+    if os.path.exists(environment.get("MLEGFN_WARM", "")):
+        return None
     # A socket's path may be short only, and the folder's may be long.
     socket = Path(tempfile.gettempdir()) / f"mlegfn-hour-{os.getpid()}"
     command = [sys.executable, "-m", "mlegfn", "warm", str(socket)]
