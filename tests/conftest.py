@@ -97,6 +97,7 @@ class Checkout:
 
     def duplicate(self, destination):
         """A copy of this copy, artifacts and cache included."""
+        destination.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", self.root, destination], check=True)  # a third of shutil.copytree's time
         environment = {k: v for k, v in self.environment.items() if k not in ("PATH", "PYTHONPATH")}
         return Checkout(destination, environment)
