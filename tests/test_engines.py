@@ -233,7 +233,7 @@ def test_failed_stage_is_never_recorded(smoke):
     assert smoke.run(*again, check=False).returncode != 0
     assert lock_entries(smoke) == before
     source.write_text(good)
-    smoke.run("mlegfn", "reproduce", "--scale", "smoke")
+    smoke.run(*again)
     assert lock_entries(smoke) == before and dvc_status(smoke) == set()
 
 
