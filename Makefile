@@ -54,7 +54,7 @@ reproduce: .venv/complete
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Files go to workers whole, in the order that tests/conftest.py gives them. glibc keeps freed memory: most tests make
-# large arrays again and again, and asking the kernel for each takes a tenth of their time.
+# large arrays again and again, and asking the kernel for each is slow.
 test: .venv/complete
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864 \
 	  OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
