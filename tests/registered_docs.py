@@ -112,6 +112,14 @@ DOCS = [
     ),
     (
         DECISIONS,
+        "alone it takes {} times as long for params.yaml and {} times for dvc.yaml (`yaml_s`",
+        lambda f: tuple(
+            f"{times['alone'] / times['libyaml']:.1f}"
+            for times in map(f.benchmark("pipeline-smoke")["yaml_s"].get, ("params.yaml", "dvc.yaml"))
+        ),
+    ),
+    (
+        DECISIONS,
         "`dvc status` by DVC alone takes {} times as long as `mlegfn dvc status` on the scale `smoke`",
         lambda f: f"{by_dvc(f)['dvc'] / by_dvc(f)['mlegfn dvc']:.1f}",
     ),
