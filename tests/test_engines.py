@@ -202,7 +202,6 @@ def test_snakemake_is_handed_what_dvc_said_once(smoke, monkeypatch):
         monkeypatch.setenv(view.GIVEN, environment[view.GIVEN])
         assert view.ask("smoke") == "asked for smoke"
     monkeypatch.delenv(view.GIVEN, raising=False)
-    smoke.edit("params.yaml", "lr: 0.003", "lr: 0.004")
     monkeypatch.setattr(graph, "checked", lambda scale: pytest.fail("graph.json is looked at"))
     with pytest.raises(pytest.fail.Exception, match="looked at"):
         view.ask("smoke")

@@ -65,7 +65,9 @@ class Replay:
         return self._found[self._at]
 
     def check_event(self, *kinds):
-        return isinstance(self._found[self._at], self._kinds[kinds])
+        return isinstance(
+            self._found[self._at], self._kinds[kinds]
+        )  # the composer asks for one kind at a time
 
     def get_event(self):
         self._at += 1

@@ -1,4 +1,8 @@
-"""The YAML that DVC writes into dvc.lock, read by libyaml."""
+"""The YAML that DVC writes into dvc.lock, read by libyaml.
+
+People write settings, so those keep ruamel.yaml's values (libyaml.py), which takes several times as long; here DVC
+writes, in one way, and entries are many.
+"""
 
 import functools
 import re
