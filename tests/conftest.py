@@ -1,14 +1,17 @@
 """Fixtures of the whole session: a warm server, and copies of the repository to run in."""
 
+import atexit
+import contextlib
 import gc
 import os
 import shutil
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import pytest
+import warm_server
 from filelock import FileLock
 from hypothesis import settings
 
@@ -18,10 +21,16 @@ settings.register_profile("mlegfn", derandomize=True)
 settings.load_profile("mlegfn")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SOCKET = pytest.StashKey()  # where the workers' warm server listens
+
+gc.disable()  # until collection has imported everything: nothing of that is garbage
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The last of the handlers, as it is the first here: a worker that has reported all need not take a torch apart.
+    atexit.register(os._exit, 0)
 
 
-# Files that take minutes. They go to workers first: begun last, one of them would leave the other workers idle. The
-# first one makes the fixture `snakemade`; the next three do without it, or their worker would only wait.
+# Files that take minutes, or wait. They go to workers first: begun last, one of them would leave the other workers
+# idle. The first one makes the fixture `snakemade`; the next three do without it, or their worker would only wait.
 LONG = (
     "test_engines.py",
     "test_cluster.py",
@@ -32,6 +41,7 @@ LONG = (
     "test_contributing.py",
     "test_fuzz.py",
     "test_site_browser.py",
+    "test_warm.py",
 )
 
 
@@ -43,6 +53,7 @@ def pytest_collection_finish():
     """What collection has imported is never garbage: no later look for garbage goes through it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():
@@ -143,28 +154,35 @@ def keep_scales(path, scales):
     path.write_text(yaml.dump(kept, Dumper=Plain, sort_keys=False, default_flow_style=False))
 
 
-@pytest.fixture(scope="session")
-def warm_environment(tmp_path_factory):
-    """os.environ with a running warm server, so that a stage starts in a tenth of a second.
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """pytest-xdist's workers share one warm server, which loads for as long as many tests take."""
+    if SOCKET not in node.config.stash:
+        stack = contextlib.ExitStack()
+        node.config.add_cleanup(stack.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlegfn-warm-")))
+        prepare(folder)
+        node.config.stash[SOCKET] = stack.enter_context(warm_server.running(folder))
+    node.workerinput["warm"] = node.config.stash[SOCKET]
 
-    It has parsed what ``copy_repository`` puts into a checkout of the scale smoke. In smoke's few steps numba would
-    only compile: tests/test_compiled.py compares what it compiles with what Python runs.
-    """
-    folder = tmp_path_factory.mktemp("warm")
+
+def prepare(folder):
+    """What ``copy_repository`` puts into a checkout of the scale smoke, for the server to parse."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, folder)
     keep_scales(folder / "params.yaml", ["smoke"])
-    socket = folder / "socket"
-    environment = {**os.environ, "MLEGFN_WARM": str(socket), "OMP_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of hundreds of processes compiles our modules
-    command = [sys.executable, "-m", "mlegfn", "warm", str(socket)]
-    server = subprocess.Popen(command, env={**environment, "PYTHONPATH": str(REPOSITORY / "src")}, cwd=folder)
-    deadline = time.monotonic() + 60
-    while not socket.exists() and server.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield environment
-    server.terminate()
-    server.wait()
+
+
+@pytest.fixture(scope="session")
+def warm_environment(request, tmp_path_factory):
+    """os.environ with a running warm server, so that a stage starts in a tenth of a second."""
+    shared = getattr(request.config, "workerinput", {}).get("warm")
+    with contextlib.ExitStack() as stack:
+        if not shared:
+            folder = tmp_path_factory.mktemp("warm")
+            prepare(folder)
+            shared = stack.enter_context(warm_server.running(folder))
+        yield warm_server.environment(shared)
 
 
 @pytest.fixture(scope="session")

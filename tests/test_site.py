@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mlegfn.errors import UserError
+from mlegfn.pipeline import recorded
 from mlegfn.report import figure3, style
 from mlegfn.report.site import build, charts, frames, gather, markup, readings, records
 
@@ -212,13 +213,14 @@ def test_a_record_is_shown_whole(site):
 
 def test_what_the_stages_of_a_scale_took_is_added_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert records.measured("digits", ["figures@digits", "tables@digits"]) is None
+    names, lock = ["figures@digits", "tables@digits", "verdict@digits"], recorded.Lock()
+    assert records.measured("digits", names, lock) is None
     folder = tmp_path / "results/digits/provenance"
     folder.mkdir(parents=True)
-    for name in ("figures@digits", "tables@digits"):
+    for name in names[:2]:
         (folder / f"{name}.json").write_text("{}")
-    monkeypatch.setattr(records, "of_stage", lambda name: {**RECORD, "stage": name})
-    assert records.measured("digits", ["figures@digits", "tables@digits", "verdict@digits"]) == {
+    monkeypatch.setattr(records, "of_stage", lambda name, lock: {**RECORD, "stage": name})
+    assert records.measured("digits", names, lock) == {
         "stages": 3,
         "recorded": 2,
         "seconds": pytest.approx(24.68),

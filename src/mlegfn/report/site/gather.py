@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mlegfn import config, graph
-from mlegfn.pipeline import engine
+from mlegfn.pipeline import engine, recorded
 from mlegfn.report.site import alts, charts, files, frames, markup, readings, records, verdicts
 from mlegfn.report.site.figures import SECTIONS
 
@@ -21,7 +21,7 @@ class Site:
     def __init__(self):
         self.params = config.load()
         graph.check(self.params)
-        self.stages = engine.read().stages
+        self.stages, self.lock = engine.read().stages, recorded.Lock()
         self.records, self.charts, self.shown, self._metrics, self._measured = {}, {}, {}, {}, {}
         self.tests = verdicts.tests()
         self.verdicts = [
@@ -199,7 +199,7 @@ class Site:
     def _record(self, stage):
         """The provenance of a stage as the page shows it, remembered for the section that lists them; or None."""
         if stage not in self.records:
-            found = records.of_stage(stage)
+            found = records.of_stage(stage, self.lock)
             if found is None:
                 return None
             self.records[stage] = {**found, "device_text": records.device(found)}
@@ -208,7 +208,7 @@ class Site:
     def _measured_at(self, scale):
         if scale not in self._measured:
             names = [name for name in self.stages if _scale_of(name, self.params.scales) == scale]
-            self._measured[scale] = records.measured(scale, names)
+            self._measured[scale] = records.measured(scale, names, self.lock)
         return self._measured[scale]
 
 

@@ -5,23 +5,26 @@ from pathlib import Path
 from mlegfn.errors import UserError
 
 
-def of_stage(name):
-    """mlegfn.pipeline.provenance's record of a stage, or None where it has never run."""
+def of_stage(name, lock):
+    """mlegfn.pipeline.provenance's record of a stage, or None where it has never run.
+
+    ``lock``: mlegfn.pipeline.recorded's ``Lock``, read once for all stages of a page.
+    """
     from mlegfn.pipeline import provenance
 
     try:
-        return provenance.of_stage(name)
+        return provenance.of_stage(name, lock)
     except UserError:
         return None
 
 
-def measured(scale, names):
+def measured(scale, names, lock):
     """What the trainings and measurements of a scale were recorded to have taken: a dictionary, or None.
 
     ``{"stages", "recorded", "seconds", "peak_memory_mib", "devices": [text]}``; ``names``: all stages of the scale.
     """
     folder = Path("results", scale, "provenance")
-    found = [of_stage(name) for name in names if (folder / f"{name}.json").is_file()]
+    found = [of_stage(name, lock) for name in names if (folder / f"{name}.json").is_file()]
     found = [record for record in found if record and record["recorded"]]
     if not found:
         return None
