@@ -123,7 +123,7 @@ class Campaign:
                 b"[]",
                 b"3",
                 b"\xff\xfe",
-                b"{" * 20_000,
+                b"{" * 2000,
                 b'{"graph": {"a": 1}}',
             )
         ]

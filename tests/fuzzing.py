@@ -171,7 +171,7 @@ def bombs(key):
         "billion laughs": "\n".join(["x0: &x0 [a, b]", *rows, f"{key}: *x9"]),
         "billion merges": "\n".join(["x0: &x0 {a: 1}", *merges, f"{key}: *x9"]),
         "quadratic aliases": square,
-        "deep lists": f"{key}: {'[' * 5000}",
+        "deep lists": f"{key}: {'[' * 2000}",
         "deep blocks": "\n".join(" " * i + "a:" for i in range(1500)),
         "within itself": f"{key}: &a {{b: *a}}",
         "merged into itself": f"{key}: &a {{<<: *a}}",

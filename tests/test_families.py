@@ -72,19 +72,38 @@ def deviation(ratios):
     return (ratios.mean() - 1).abs().item() / max(error.item(), 1e-9)
 
 
-def forward_deviation(model, pair=None):
+class Sampled:
+    """Trajectories of one of a model's policies, and log φ of their x; what ``ratio`` of log φ and log w is 1 on
+    average."""
+
+    def __init__(self, model, states, log_phi, ratio):
+        self.states, self.log_phi, self.ratio = states, log_phi, ratio
+        self.log_w = self.scored_by(model)
+
+    def scored_by(self, pair):
+        with torch.no_grad():
+            return score(pair, self.states).log_w
+
+    def deviation(self, log_w):
+        return deviation(self.ratio(self.log_phi, log_w).exp())
+
+
+def sampled_forward(model):
     with torch.no_grad():
         states = model.sample_pf(shape_of(model), generator(0, "forward"))
-        trajectory = score(pair or model, states)
-    return deviation((log_spread(model, states[0]) - trajectory.log_w).exp())
+    return Sampled(model, states, log_spread(model, states[0]), lambda log_phi, log_w: log_phi - log_w)
 
 
-def backward_deviation(model, pair=None):
+def sampled_backward(model):
     with torch.no_grad():
         x, log_phi = spread(model, COUNT, generator(0, "spread"))
         states = model.sample_pb(x, generator(0, "backward"))
-        trajectory = score(pair or model, states)
-    return deviation((trajectory.log_w - log_phi).exp())
+    return Sampled(model, states, log_phi, lambda log_phi, log_w: log_w - log_phi)
+
+
+@pytest.fixture(scope="module", params=[sampled_forward, sampled_backward])
+def sampled(request, model):
+    return request.param(model)
 
 
 def test_it_says_what_it_is(family):
@@ -99,12 +118,8 @@ def test_orders_differ():
     assert len(set(orders)) == len(orders)
 
 
-def test_forward_samples_are_scored_as_they_are_drawn(model):
-    assert forward_deviation(model) < SIGMAS
-
-
-def test_backward_samples_are_scored_as_they_are_drawn(model):
-    assert backward_deviation(model) < SIGMAS
+def test_samples_are_scored_as_they_are_drawn(sampled):
+    assert sampled.deviation(sampled.log_w) < SIGMAS
 
 
 def test_frequencies_are_probabilities(model):
@@ -202,30 +217,29 @@ def test_single_and_double_precision_agree(family):
     torch.testing.assert_close(low.log_w.double(), high.log_w, rtol=1e-3, atol=1e-3)
 
 
-class Wrong:
-    """A pair whose log P_B (or P_F) is off by ``bias`` nats a trajectory: a mismatched policy."""
-
-    def __init__(self, model, bias):
-        self.model, self.timesteps, self.bias = model, model.timesteps, bias
-        self.log_prior, self.log_pf = model.log_prior, model.log_pf
-
-    def log_pb(self, x_prev, x_t, t):
-        return self.model.log_pb(x_prev, x_t, t) + self.bias / self.timesteps
-
-
 @pytest.mark.parametrize("bias", [0.7, -0.7])
-def test_a_mismatched_policy_is_found(model, bias):
-    assert forward_deviation(model, Wrong(model, bias)) > SIGMAS
-    assert backward_deviation(model, Wrong(model, bias)) > SIGMAS
+def test_a_mismatched_policy_is_found(sampled, bias):
+    """Its log-probability is off by ``bias`` nats a trajectory."""
+    assert sampled.deviation(sampled.log_w + bias) > SIGMAS
+
+
+class WithoutJacobian:
+    """A deterministic pair whose log P_F, a change of variables, is 0."""
+
+    def __init__(self, model):
+        self.timesteps = model.timesteps
+        self.log_prior, self.log_pb = model.log_prior, model.log_pb
+
+    def log_pf(self, x_prev, x_t, t):
+        return torch.zeros(len(t), dtype=torch.float64)
 
 
 def test_a_missing_jacobian_is_found(model):
-    """Deterministic families whose log P_F is a change of variables: without it nothing integrates to 1."""
+    """Nothing integrates to 1 without it."""
     if model.deterministic != "both":
         pytest.skip("its policies have densities")
-    wrong = Wrong(model, 0.0)
-    wrong.log_pf = lambda x_prev, x_t, t: torch.zeros(len(t), dtype=torch.float64)
-    assert max(forward_deviation(model, wrong), backward_deviation(model, wrong)) > SIGMAS
+    wrong, found = WithoutJacobian(model), (sampled_forward(model), sampled_backward(model))
+    assert max(each.deviation(each.scored_by(wrong)) for each in found) > SIGMAS
 
 
 def test_its_checks_pass(family, name, smoke_settings):

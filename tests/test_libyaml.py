@@ -91,3 +91,14 @@ def test_edited_texts_are_read_equally(lines, edits):
 )
 def test_what_libyaml_reads_differently(text):
     assert read(libyaml.reader(text), text) == alone(text)
+
+
+def test_what_is_nested_too_deeply_is_refused_at_once():
+    """With the error that ruamel.yaml ends with, and no shallower text is."""
+    for opening, closing in ("[]", "{}", ("[\n", "\n]")):
+        deep = opening * 1000
+        assert alone(deep) == "RecursionError"
+        with pytest.raises(RecursionError, match="blocks within blocks"):
+            libyaml.reader(deep)
+        shallow = opening * libyaml.DEEPEST + closing * libyaml.DEEPEST
+        assert read(libyaml.reader(shallow), shallow) == alone(shallow) != "RecursionError"

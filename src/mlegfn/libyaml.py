@@ -19,6 +19,7 @@ ODD = re.compile(
     r"|[&*](?![A-Za-z0-9_-]+(?:[\s,\]}]|\Z)|(?<=\w .) ))",  # other names of anchors than plain ones; `a & b` is text
     re.MULTILINE,
 )
+DEEPEST = 100  # blocks within blocks; ruamel.yaml gives up at some 300, after seconds
 
 
 def reader(text):
@@ -31,17 +32,23 @@ def reader(text):
 
 
 def _events(text):
-    """libyaml's events of a text, each with what ruamel.yaml's have beside; None where it is no YAML for libyaml."""
+    """libyaml's events of a text, each with what ruamel.yaml's have beside; None where it is no YAML for libyaml.
+
+    RecursionError, as of ruamel.yaml, for what is nested deeper than DEEPEST.
+    """
     import yaml
 
     try:
         from yaml.cyaml import CParser
     except ImportError:  # PyYAML was built without libyaml
         return None
-    parser, found = CParser(text), []
+    parser, found, depth = CParser(text), [], 0
     try:
         while parser.check_event():
             event = parser.get_event()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise RecursionError(f"more than {DEEPEST} blocks within blocks")
             if getattr(event, "tag", None) is not None:
                 return None
             event.ctag = event.comment = None
