@@ -23,11 +23,11 @@ def checkout(tmp_path_factory):
     return root
 
 
-def python(root, *arguments):
+def python(root, *arguments, **more):
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=root,
-        env={"PYTHONPATH": f"{root}/src", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": f"{root}/src", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", **more},
         capture_output=True,
         text=True,
     )
@@ -41,14 +41,14 @@ def test_its_properties_are_tested(checkout):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 13
 
 
-def test_it_has_a_stage_and_stands_in_table_1(checkout):
+def test_it_has_a_stage_and_stands_in_table_1(checkout, warm_environment):
     params = (checkout / "params.yaml").read_text()
     start = params.index("  smoke:")
     smoke = re.sub(r"include:.*\n( +- \w+\n)+", "include: [pca]\n", params[start:], count=1)
     (checkout / "params.yaml").write_text(params[:start] + smoke)
     steps = [["graph"], ["stage", "family", "--scale", "smoke", "--family", "pca"]]
     for arguments in [*steps, ["stage", "families", "--scale", "smoke"]]:
-        done = python(checkout, "-m", "mlegfn", *arguments)
+        done = python(checkout, "-m", "mlegfn", *arguments, MLEGFN_WARM=warm_environment["MLEGFN_WARM"])
         assert done.returncode == 0, done.stderr
     assert '"digits-pca"' in (checkout / "graph.json").read_text(), "`include: null` finds it"
     for file in ("tables/table1.md", "tables/families.md", "report/families.md"):
