@@ -19,7 +19,7 @@ def test_metrics_and_plots(snakemade, tmp_path):
     shown = json.loads(checkout.run("mlegfn", "dvc", "metrics", "show", "--json").stdout)
     (found,) = (each["data"] for each in shown[""]["data"].values())
     smoke = found["smoke"]
-    assert smoke["nll"].keys() == {"baseline", "simple", "vlb", "tbc"}
+    assert smoke["nll"].keys() == {"baseline", "simple", "tbc"}
     row = (checkout.root / "results/smoke/tables/nll.csv").read_text().splitlines()[1].split(",")
     assert row[1] == "baseline" and smoke["nll"]["baseline"][row[2]] == float(row[6])
     verdicts = json.loads((checkout.root / "results/smoke/report/verdict.json").read_text())["claims"]

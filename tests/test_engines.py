@@ -146,8 +146,8 @@ def test_one_setting_runs_exactly_what_depends_on_it(smoke):
             ],
         ),
         (
-            "      seeds:\n      - 0\n      - 1\n      arms:\n      - simple\n      - vlb\n      - tbc\n      steps",
-            "      seeds:\n      - 0\n      - 1\n      - 5\n      arms:\n      - simple\n      - vlb\n      - tbc\n      steps",
+            "      seeds:\n      - 0\n      - 1\n      arms:\n      - simple\n      - tbc\n      steps",
+            "      seeds:\n      - 0\n      - 1\n      - 5\n      arms:\n      - simple\n      - tbc\n      steps",
             [r"(finetune|nll)@smoke-\d+-\w+-5", *REPORT],
         ),
     ],

@@ -164,7 +164,7 @@ def test_stages_can_be_counted(here):
     (here / "params.yaml").write_text(
         re.sub(r"(    finetune:\n(.*\n)*?      seeds:\n)", rf"\1{many}", text, count=1)
     )
-    with pytest.raises(UserError, match=r"finetune.seeds: asks for 29412 fine-tunings"):
+    with pytest.raises(UserError, match=r"finetune.seeds: asks for 19608 fine-tunings"):
         load()
 
 

@@ -32,8 +32,8 @@ def longer(snakemade, tmp_path_factory):
     checkout.edit("params.yaml", "dropout: 0.0\n    diffusion", "dropout: 0.1\n    diffusion")
     few = (  # of all that follows from the segment
         (
-            "      - 0\n      - 1\n      arms:\n      - simple\n      - vlb\n",
-            "      - 0\n      arms:\n      - simple\n",
+            "      - 0\n      - 1\n      arms:\n      - simple\n      - tbc\n      steps: 4",
+            "      - 0\n      arms:\n      - simple\n      - tbc\n      steps: 4",
         ),
         ("      checkpoints:\n      - 4\n      - 8\n", "      checkpoints:\n      - 4\n"),
         ("      checkpoint: 8\n", "      checkpoint: 4\n"),
