@@ -23,7 +23,6 @@ settings.load_profile("mlegfn")
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOCKET = pytest.StashKey()  # where the workers' warm server listens
 
-gc.disable()  # until collection has imported everything: nothing of that is garbage
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The last of the handlers, as it is the first here: a worker that has reported all need not take a torch apart.
     atexit.register(os._exit, 0)
@@ -49,11 +48,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
-def pytest_collection_finish():
-    """What collection has imported is never garbage: no later look for garbage goes through it."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What collection imports is never garbage: nothing looks for some in it, neither meanwhile nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure():

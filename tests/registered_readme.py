@@ -134,6 +134,10 @@ RESULTS = [
         lambda f: (f"{f.benchmark('suite')['minutes']:.1f}", f.benchmark("suite")["cores"]),
     ),
     (
+        "and {} at an earlier commit on {} slower ones",
+        lambda f: (f"{f.benchmark('suite-slower')['minutes']:.1f}", f.benchmark("suite-slower")["cores"]),
+    ),
+    (
         "A campaign of {} × `kill -9` and {} × SIGTERM at random moments",
         lambda f: (sum(len(each["kills"]) for each in faults(f, "kill")), len(faults(f, "term"))),
     ),
