@@ -23,11 +23,6 @@ settings.load_profile("mlegfn")
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOCKET = pytest.StashKey()  # where the workers' warm server listens
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # The last of the handlers, as it is the first here: a worker that has reported all need not take a torch apart.
-    atexit.register(os._exit, 0)
-
-
 # Files that take minutes, or wait. They go to workers first: begun last, one of them would leave the other workers
 # idle. The first one makes the fixture `snakemade`; the next three do without it, or their worker would only wait.
 LONG = (
@@ -42,6 +37,12 @@ LONG = (
     "test_site_browser.py",
     "test_warm.py",
 )
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        # The last of the handlers, as it is the first: a worker that has reported all need not take a torch apart.
+        atexit.register(os._exit, 0)
 
 
 def pytest_collection_modifyitems(items):
