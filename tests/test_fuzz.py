@@ -37,6 +37,15 @@ def test_whatever_is_damaged_is_one_clear_error(campaign, kind, count):
     assert [(faults, case[:2000]) for case, faults in found if faults] == []
 
 
+def test_a_metric_that_is_no_number_is_one_clear_error(campaign):
+    """To numpy null is NaN, which goes through every mean and interval; no verdict may hold it."""
+    (path,) = (path for path in campaign.metrics if path.match("nll/baseline-12.json"))
+    value = json.loads(path.read_bytes())
+    value["points"][0]["per_image"][8] = None
+    case = json.dumps(value).encode()
+    assert campaign._try(path, case, campaign._verdict, "results/smoke/metrics") == []
+
+
 def test_settings_of_every_type(campaign):
     found = campaign.by_schema("params.yaml", 20, 1)
     assert len(found) == 20 and [each for each in found if each[1]] == []

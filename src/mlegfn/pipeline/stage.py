@@ -16,9 +16,9 @@ from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
 from mlegfn.pipeline import engine, live, provenance, ranks, running, slots, verify
 from mlegfn.pipeline.snapshot import snapshot
 
-# One thread a process: results must not depend on the number of cores, and parallelism is the engine's.
 # What a stage's name says after its scale, in its order.
 KEYS = ("step", "arm", "seed", "problem", "family", "task", "station")
+# One thread a process: results must not depend on the number of cores, and parallelism is the engine's.
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -165,10 +165,22 @@ def attempt(stage, scale_name, scale, key):
         print("mlegfn: interrupted; what was finished stays", file=sys.stderr)
         return 130
     except Exception as error:
-        if mendable := explain(error):
+        if mendable := explain(error) or _not_finite(error, stage_name(stage, scale_name, key), scale_name):
             return complain(mendable, ranks.label())
         traceback.print_exc()
         return 1
+
+
+def _not_finite(error, name, scale_name):
+    """The UserError behind json's refusal of a NaN or an infinity, which no report may hold; else None."""
+    if isinstance(error, ValueError) and str(error).startswith(
+        "Out of range float values are not JSON compliant"
+    ):
+        return UserError(
+            f"results/{scale_name}/metrics: a number that {name} has to write is not finite: a training has diverged, "
+            f"or what it is computed from is damaged, which `mlegfn verify --scale {scale_name}` would name"
+        )
+    return None
 
 
 @contextlib.contextmanager
