@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlegfn.config import Optimizer, load
 from mlegfn.data import load as load_data
 from mlegfn.data import save_images
 from mlegfn.errors import UserError
+from mlegfn.pipeline.stage import attempt
 from mlegfn.training import scratch as scratch_module
 from mlegfn.training.checkpoint import read_model, read_safetensors, read_state, write_checkpoint
 from mlegfn.training.loop import learning_rate, train
@@ -438,3 +440,18 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(prepared, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="not found"):
         read_safetensors(tmp_path / "c" / "training_state.safetensors")
+
+
+def test_a_training_that_diverges_ends_with_one_line(prepared, tmp_path, monkeypatch, capsys):
+    scale, first = prepared
+    wild = scale.pretrain.optimizer.model_copy(update={"lr": 1e30, "warmup": 0})
+    scale = scale.model_copy(update={"pretrain": scale.pretrain.model_copy(update={"optimizer": wild})})
+    shutil.copytree(first, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert attempt("pretrain", "smoke", scale, {"step": 18}) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"mlegfn: pretrain@smoke-18: the gradient is not finite at step \d+; lower the learning rate or λ",
+        said,
+    )
+    assert not Path("results/smoke/checkpoints/pretrain-18").exists()

@@ -172,15 +172,16 @@ def attempt(stage, scale_name, scale, key):
 
 
 def _not_finite(error, name, scale_name):
-    """The UserError behind json's refusal of a NaN or an infinity, which no report may hold; else None."""
-    if isinstance(error, ValueError) and str(error).startswith(
-        "Out of range float values are not JSON compliant"
-    ):
+    """The UserError behind a NaN or an infinity, in training or where json refuses to write it; else None."""
+    said = str(error)
+    if not isinstance(error, (FloatingPointError, ValueError)):
+        return None
+    if said.startswith("Out of range float values are not JSON compliant"):
         return UserError(
             f"results/{scale_name}/metrics: a number that {name} has to write is not finite: a training has diverged, "
             f"or what it is computed from is damaged, which `mlegfn verify --scale {scale_name}` would name"
         )
-    return None
+    return UserError(f"{name}: {said}") if "finite" in said else None
 
 
 @contextlib.contextmanager
