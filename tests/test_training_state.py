@@ -455,3 +455,12 @@ def test_a_training_that_diverges_ends_with_one_line(prepared, tmp_path, monkeyp
         said,
     )
     assert not Path("results/smoke/checkpoints/pretrain-18").exists()
+
+
+def test_another_error_keeps_its_traceback(prepared, monkeypatch, capsys):
+    def bug(*_, **__):
+        raise ValueError("the matrix is not positive definite")
+
+    monkeypatch.setattr("mlegfn.stages.pretrain.run", bug)
+    assert attempt("pretrain", "smoke", prepared[0], {"step": 18}) == 1
+    assert "Traceback" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -181,7 +182,7 @@ def _not_finite(error, name, scale_name):
             f"results/{scale_name}/metrics: a number that {name} has to write is not finite: a training has diverged, "
             f"or what it is computed from is damaged, which `mlegfn verify --scale {scale_name}` would name"
         )
-    return UserError(f"{name}: {said}") if "finite" in said else None
+    return UserError(f"{name}: {said}") if re.search(r"\bfinite\b", said) else None  # not "positive definite"
 
 
 @contextlib.contextmanager
