@@ -2,7 +2,8 @@
 #   docker build --tag mlegfn .
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/checkout" mlegfn                  # on the CPU
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/checkout" mlegfn \
-#     mlegfn reproduce --scale cifar10-hour                                                      # on GPUs
+#     mlegfn reproduce --scale cifar10_hour                                                      # on GPUs
+# The checkout's own src comes first in PYTHONPATH; the image's copy only serves the installation.
 # By tag and not by digest: a digest would pin the security updates away, and what decides about results, Python's
 # packages, torch's CUDA libraries among them, is pinned by hash in requirements.lock.
 FROM python:3.11-slim

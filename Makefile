@@ -6,18 +6,17 @@ RANKS  ?=
 BIN    := .venv/bin
 
 # Long runs, settings searches, what installs other programs: started by name, not by `make bench`.
-HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py workers.py budget.py covered.py)
-BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/suite.py,$(wildcard benchmarks/*.py))
+HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py budget.py)
+BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py benchmarks/faults.py benchmarks/suite.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test coverage report restore record verify bundle clean-scale lock bench
+.PHONY: help install reproduce test report restore record verify bundle clean-scale lock bench
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
 	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
 	@echo "make test                                               every test, the scale smoke run end to end"
 	@echo "make report                                             every result as one page: report/index.html"
-	@echo "make coverage                                           which lines of src/ the tests run"
 	@echo "make restore [SCALE=name]                               fetch the recorded artifacts from the DVC remote"
 	@echo "make record [SCALE=name]                                push them there"
 	@echo "make verify [SCALE=name]                                read every recorded artifact, byte for byte"
@@ -51,27 +50,18 @@ reproduce: .venv/complete
 	@exec $(BIN)/mlegfn reproduce --scale "$(SCALE)" $(if $(CORES),--cores "$(CORES)") $(if $(ALLOW_CPU),--allow-cpu) \
 	  $(if $(RANKS),--ranks "$(RANKS)")
 
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-
-# Files go to workers whole, in the order that tests/conftest.py gives them. glibc keeps freed memory: most tests make
-# large arrays again and again, and asking the kernel for each is slow.
+# Files go to workers whole: what a file's tests share is made once.
 test: .venv/complete
-	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864 \
-	  OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST)
-
-# Every process is traced, and a run of a scale takes several times as long: the tests that run one once more are left
-# out. What git ignores holds the processes' own data until it is put together.
-coverage: .venv/complete
-	@rm -f .coverage .coverage.*
-	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTEST) -m "not again" --cov --cov-report=
-	@$(BIN)/python benchmarks/covered.py
+	@OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # SCALE only where it was said: without it, everything that is recorded.
 restore record verify: .venv/complete
 	@exec $(BIN)/mlegfn $@ $(if $(filter-out file,$(origin SCALE)),--scale "$(SCALE)")
 
-bundle: .venv/complete
-	@exec $(BIN)/mlegfn bundle
+# What git tracks is all that a release needs: sources, settings, metrics, tables, figures, provenance.
+bundle:
+	@mkdir -p build && git archive --format=zip --prefix=mlegfn/ --output=build/mlegfn-$$(git rev-parse --short HEAD).zip HEAD
+	@ls build/mlegfn-$$(git rev-parse --short HEAD).zip
 
 report: .venv/complete
 	@exec $(BIN)/mlegfn report

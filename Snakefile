@@ -1,86 +1,49 @@
-# The stages live in dvc.yaml alone. Each one that DVC resolves becomes a rule here; the rule asks DVC to run it,
-# so that DVC decides by content, records and caches, and Snakemake decides where and when.
-#   snakemake --cores all --config scale=digits [targets]
-#   snakemake --report report.html --config scale=digits
+# DVC decides by content which stages are stale; Snakemake decides where and when they run. A rule is a stage of the plan
+# that `mlegfn reproduce` has written, its output a marker of that run: Snakemake holds no artifact. What a stage reads,
+# runs and writes stands in dvc.yaml.
+import json
 import shlex
 import sys
 
-from mlegfn.pipeline import engine, snakemake_dvc, view
-from mlegfn.pipeline.snakemake_report import Report
-from mlegfn.pipeline.stage import log_path
+PLAN = config["plan"]
+STAGES = json.loads(open(PLAN).read())  # {stage: {needs, threads, resources, priority}}
 
 
-workdir: workflow.basedir
+def marker(stage):
+    return f"{PLAN}.done/{stage}"
 
 
-SCALE = config.get("scale", "digits")
-# A job that an executor started in a process of its own has nothing left to decide, and DVC may be busy with others.
-PIPELINE = view.ask(SCALE) if workflow.is_main_process else engine.read(SCALE)
-SCHEDULED = PIPELINE.scheduled()
-FOLLOWERS = PIPELINE.followers()
-REPORT = Report(SCALE)
-
-snakemake_dvc.adapt(SCALE)
-if workflow.is_main_process:
-    snakemake_dvc.ask()
-    snakemake_dvc.limit_gpus(workflow)
-    REPORT.write(PIPELINE.producers)
-    REPORT.adapt(PIPELINE.producers)
-else:
-    # A server outside a job's allocation would run its stage outside, too.
-    os.environ.pop("MLEGFN_WARM", None)
-# In a container the tools are the container's.
+# In a container (`--sdm apptainer`) the tools are the container's.
 if not workflow.deployment_settings.deployment_method:
     shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
-def inputs(stage):
-    """What a stale stage reads is new; else what no scheduled stage makes is as DVC wants it."""
-    for path in PIPELINE.inputs[stage.name]:
-        yield path if PIPELINE.producers.get(path) in SCHEDULED else ancient(path)
-    yield snakemake_dvc.ASKED if stage.changes else ancient(snakemake_dvc.ASKED)
-
-
-def outputs(stage):
-    """Files, folders, and what the report shows."""
-    for path in stage.outs:
-        yield directory(path) if path in stage.directories else REPORT.mark(path)
-
-
-report: REPORT.description
-
-
-# Only with `--sdm apptainer`; built by `apptainer build mlegfn.sif apptainer.def`.
 container: "mlegfn.sif"
 
 
 rule all:
-    default_target: True
     input:
-        list(PIPELINE.producers),
+        [marker(stage) for stage in STAGES],
 
 
-for stage in PIPELINE.stages.values():
-    threads_of_all, resources_of_all = snakemake_dvc.resources(stage)
+for stage, settings in STAGES.items():
 
     rule:
         name:
-            stage.name
+            stage
         input:
-            list(inputs(stage)),
+            [marker(need) for need in settings["needs"]],
         output:
-            list(outputs(stage)),
-        log:
-            str(log_path(SCALE, stage.name)),  # the stage's own: whoever runs it writes it
-        priority: FOLLOWERS[stage.name]
-        threads: threads_of_all
+            touch(marker(stage)),
+        priority: settings["priority"]
+        threads: settings["threads"]
         resources:
-            **resources_of_all,
-            # A text, so that Snakemake does not count it. Attempts: the profile's `retries`.
+            **settings["resources"],
+            # A text, so that Snakemake does not count it. More than one attempt: a profile's `retries`.
             attempt=lambda wildcards, attempt: str(attempt),
         params:
-            stage=stage.name,
+            stage=stage,
+            plan=PLAN,
         shell:
-            # `exec`: a shell would die of the SIGTERM that the stage behind it is to answer.
-            "test {resources.attempt} = 1 || mlegfn retry-allowed {params.stage} && "
-            "exec mlegfn dvc --wait-for-lock repro --single-item {params.stage}"
+            "test {resources.attempt} = 1 || mlegfn retry-allowed {params.stage} --plan {params.plan} && "
+            "exec dvc --wait-for-lock repro --single-item {params.stage}"

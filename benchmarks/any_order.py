@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import RESULTS, provenance
 
 from mlegfn.artifacts import write_json
-from mlegfn.families._orders.tightening import measured, trained
 from mlegfn.families.any_order import AnyOrder
-from mlegfn.report.statistics import student
+from mlegfn.families.shared.orders.tightening import measured, trained
+from reproduction.verdicts.statistics import student
 
 RANDOM = "random P_B"
 

@@ -1,9 +1,9 @@
 """How many network evaluations a scale asks for, and the GPU-hours that they come to.
 
-    python benchmarks/budget.py [--scale cifar10-hour] [--training-rate IMAGES/S] [--evaluation-rate IMAGES/S]
+    python benchmarks/budget.py [--scale cifar10_hour] [--training-rate IMAGES/S] [--evaluation-rate IMAGES/S]
                                 [--overhead SECONDS] [--json]
 
-The counts are exact: formulas of params.yaml that reproduce the counters in results/ (tests/test_budget.py).
+The counts are exact: formulas of params.yaml that reproduce the counters in results/ (tests/benchmarks/test_budget.py).
 The hours are counts over two rates, of training (forward and backward) and of evaluation (forward), plus an
 overhead a stage (start, imports, compilation, checkpoints). The rates come from the options, else from
 benchmarks/results/gpu-{training,likelihood}.json where they were measured on a GPU, else from an *assumed*
@@ -26,32 +26,34 @@ ASSUMED_EVALUATION = 0.10
 ASSUMED_OVERHEAD = 15.0  # seconds a stage
 # A denoising step cannot be faster than the launch of its kernels, however few images it is for.
 ASSUMED_LATENCY = 0.015  # seconds a forward pass
+ARMS = ("simple", "vlb", "tbc")
+OTHERS = 2  # fetch and report, which evaluate no network
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 TEST_IMAGES = {"digits": 360, "cifar10": 10_000}
 
 
 @dataclass
 class Work:
-    """What one kind of stage does in a scale: how many stages, and network evaluations in states.
+    """What one kind of stage does in a scale: how many parts (checkpoints, seeds), and network evaluations in states.
 
     ``forward`` counts every evaluation, ``backward`` those with a gradient (as ``training.mle_gfn.Evaluations``);
     ``passes``: forward passes that must follow each other, whatever the batch.
     """
 
-    stages: int = 0
+    parts: int = 0
     forward: int = 0
     backward: int = 0
     passes: int = 0
 
     def add(self, forward, backward=0, passes=0):
-        self.stages += 1
+        self.parts += 1
         self.forward += forward
         self.backward += backward
         self.passes += passes
 
 
 def variance_evaluations(scale):
-    """Evaluations behind one checkpoint's analytic variances (stages.inputs.mean_errors)."""
+    """Evaluations behind one checkpoint's analytic variances (reproduction.images.inputs.mean_errors)."""
     if scale.diffusion.variance != "analytic":
         return 0
     images = min(scale.diffusion.variance_samples, scale.data.train_limit or scale.diffusion.variance_samples)
@@ -59,7 +61,10 @@ def variance_evaluations(scale):
 
 
 def finetune_step(settings, arm, timesteps):
-    """(forward, backward) evaluations of one step of an arm: ``training.mle_gfn.mle_gfn_backward``."""
+    """(forward, backward) evaluations of one step of an arm: ``training.mle_gfn.mle_gfn_backward``.
+
+    settings: what the arm reads (reproduction.images.settings.ArmSettings)
+    """
     from mlegfn.training.finetuning import arm_loss, extra_states
 
     tbc = settings.consistency
@@ -78,8 +83,8 @@ def finetune_step(settings, arm, timesteps):
 
 def finetune(scale, arm):
     """(forward, backward) evaluations of one fine-tune, without its variances."""
-    per_step = finetune_step(scale.finetune, arm, scale.diffusion.timesteps)
-    return tuple(count * scale.finetune.evaluate_at[-1] for count in per_step)
+    per_step = finetune_step(scale.finetune.arm(arm), arm, scale.diffusion.timesteps)
+    return tuple(count * scale.finetune.all.evaluate_at[-1] for count in per_step)
 
 
 def nll_evaluations(scale, images):
@@ -98,39 +103,34 @@ def test_images(scale, archive_test_images=10_000):
     return min(x for x in (there, scale.data.test_limit, scale.data.per_batch) if x)
 
 
-def work(name, scale, archive_test_images=10_000):
-    """{kind of stage: Work} of a scale; the kinds of graph.json, those without a network left out."""
-    from mlegfn import graph
-
+def work(scale, arms=ARMS, archive_test_images=10_000):
+    """{kind of stage: Work} of a scale; the kinds without a network are left out."""
     found = {kind: Work() for kind in ("pretrain", "finetune", "nll", "trajectories", "quality")}
     settings, T = scale.pretrain, scale.diffusion.timesteps
     variances, last = variance_evaluations(scale), 0
+    one_nll = nll_evaluations(scale, test_images(scale, archive_test_images))
     for step in settings.segments:
         trained = (step - last) * settings.batch
         found["pretrain"].add(trained + variances, trained)
+        found["nll"].add(one_nll)
         last = step
 
-    points = len(scale.finetune.evaluate_at)
-    one_nll = nll_evaluations(scale, test_images(scale, archive_test_images))
-    stages = graph.derive(_alone(name, scale))
-    for _ in settings.segments:
-        found["nll"].add(one_nll)
-    for item in stages["finetune"].values():
-        forward, backward = finetune(scale, item["arm"])
-        found["finetune"].add(forward + variances * points, backward)
-        found["nll"].add(one_nll * points)
+    points = len(scale.finetune.all.evaluate_at)
+    for arm in arms:
+        forward, backward = finetune(scale, arm)
+        for _ in range(len(settings.checkpoints) * len(scale.finetune.all.seeds)):
+            found["finetune"].add(forward + variances * points, backward)
+            found["nll"].add(one_nll * points)
     sheet = max(scale.trajectories.shown, scale.trajectories.samples)
     found["trajectories"].add(sheet * T, passes=T)
-    for _ in stages.get("quality", ()):
+    for _ in ("baseline", *arms):
         found["quality"].add(scale.quality.samples * T, passes=T * -(-scale.quality.samples // 256))
-    return {kind: part for kind, part in found.items() if part.stages}
+    return found
 
 
-def _alone(name, scale):
-    """Settings that hold this scale alone."""
-    from mlegfn.config import Params
-
-    return Params.model_construct(scales={name: scale})
+def stages(kind, arms):
+    """How many stages of a kind a scale has: one of each, of fine-tuning one an arm, of NLL one a model."""
+    return {"finetune": len(arms), "nll": 1 + len(arms)}.get(kind, 1)
 
 
 def rates(scale, shape, training=None, evaluation=None, folder=None):
@@ -177,30 +177,25 @@ def measurement(folder, kind):
     return found["rates"][kind], found["flops"], found["gpu"]
 
 
-def seconds(part, rate, overhead):
-    """Wall time of a ``Work`` on one GPU, its stages one after the other."""
+def seconds(part, rate):
+    """Wall time of a ``Work`` on one GPU, its parts one after the other, without the stages' overhead."""
     forward_only = part.forward - part.backward
     sampling = max(forward_only / rate["evaluation"], part.passes * ASSUMED_LATENCY)
-    return part.backward / rate["training"] + sampling + part.stages * overhead
+    return part.backward / rate["training"] + sampling
 
 
-def budget(name, scale, rate, overhead, archive_test_images=10_000):
-    """{"stages": {kind: counts and seconds}, "others", "gpu_hours", "hours"} of a scale."""
-    from mlegfn import graph
-
-    parts = work(name, scale, archive_test_images)
-    rows = {kind: {**asdict(part), "seconds": seconds(part, rate, overhead)} for kind, part in parts.items()}
-    others = sum(
-        len(items)
-        for kind, items in graph.derive(_alone(name, scale)).items()
-        if kind not in rows and kind != "planar"  # planar runs on the CPU, beside the GPU's stages
-    )
+def budget(scale, rate, overhead, arms=ARMS, archive_test_images=10_000):
+    """{"stages": {kind: counts and seconds}, "other_stages", "gpu_hours", "hours"} of a scale."""
+    rows = {}
+    for kind, part in work(scale, arms, archive_test_images).items():
+        count = stages(kind, arms)
+        rows[kind] = {"stages": count, **asdict(part), "seconds": seconds(part, rate) + count * overhead}
     total = sum(row["seconds"] for row in rows.values())
     return {
         "stages": rows,
-        "other_stages": others,
+        "other_stages": OTHERS,
         "gpu_hours": total / 3600,
-        "hours": (total + others * overhead) / 3600,
+        "hours": (total + OTHERS * overhead) / 3600,
     }
 
 
@@ -212,11 +207,13 @@ def with_checkpoints(scale, count):
     return scale.model_copy(update={"pretrain": pretrain, "trajectories": shown})
 
 
-def fitting(name, scale, rate, overhead, minutes, archive_test_images=10_000):
+def fitting(scale, rate, overhead, minutes, archive_test_images=10_000):
     """The most checkpoints with which the whole scale ends within ``minutes``; 0 if not even one does."""
     fits = 0
     for count in range(1, len(scale.pretrain.checkpoints) + 1):
-        found = budget(name, with_checkpoints(scale, count), rate, overhead, archive_test_images)
+        found = budget(
+            with_checkpoints(scale, count), rate, overhead, archive_test_images=archive_test_images
+        )
         if found["hours"] * 60 <= minutes:
             fits = count
     return fits
@@ -240,9 +237,18 @@ def table(found):
     return "\n".join(lines)
 
 
+def block_of(params, name):
+    """The image settings of a scale."""
+    from mlegfn.errors import UserError
+
+    if name not in params.images:
+        raise UserError(f"no images of a scale {name!r}; there are {', '.join(params.images)}")
+    return params.images[name]
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--scale", default="cifar10-hour")
+    arguments.add_argument("--scale", default="cifar10_hour")
     arguments.add_argument("--params", default="params.yaml")
     arguments.add_argument("--training-rate", type=float, help="states/s, forward and backward")
     arguments.add_argument("--evaluation-rate", type=float, help="states/s, forward")
@@ -253,20 +259,20 @@ def main():
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
 
-    from mlegfn.config import load
     from mlegfn.errors import UserError
+    from reproduction.params import load
 
     try:
-        scale = load(options.params).scale(options.scale)
+        scale = block_of(load(options.params), options.scale)
     except UserError as error:
         print(f"budget: {error}", file=sys.stderr)
         return 2
     shape = SHAPES.get(scale.data.source, tuple(options.archive_shape))
     rate = rates(scale, shape, options.training_rate, options.evaluation_rate)
     if options.fit is not None:
-        print(fitting(options.scale, scale, rate, options.overhead, options.fit, options.archive_test_images))
+        print(fitting(scale, rate, options.overhead, options.fit, options.archive_test_images))
         return 0
-    found = budget(options.scale, scale, rate, options.overhead, options.archive_test_images)
+    found = budget(scale, rate, options.overhead, archive_test_images=options.archive_test_images)
     if options.json:
         print(
             json.dumps(

@@ -25,14 +25,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def copy(root):
-    for file in ("params.yaml", "dvc.yaml", "graph.json"):
+    for file in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / file, root)
-    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("src", "claims"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def stage(root, scale, family):
     """Seconds of one stage; a failure ends the benchmark."""
-    command = [sys.executable, "-m", "mlegfn", "stage", "family", "--scale", scale, "--family", family]
+    command = [sys.executable, "-m", "reproduction", "stage", "families.train", scale, family]
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
@@ -46,10 +47,10 @@ def main():
     parser.add_argument("--scale", default="digits")
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
-    from mlegfn import config
+    from reproduction.params import load
 
     about, started = provenance(), time.perf_counter()
-    names = config.load(ROOT / "params.yaml").scale(options.scale).families.names
+    names = list(load(ROOT / "params.yaml").families[options.scale].settings)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.cores) as pool:
         root = Path(folder)
         copy(root)

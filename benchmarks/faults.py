@@ -1,177 +1,278 @@
-"""The fault campaign: what is killed, filled, made read-only, flipped or run twice costs neither data nor truth.
+"""The fault campaign: kill -9, SIGTERM, a full disk and a read-only results folder at random moments of a run.
 
-    python benchmarks/faults.py --kills 50 --terms 20 --full 12 --readonly 6 --flips 120 --twice 3 --clean 5
-    python benchmarks/faults.py --resume …      # goes on where it was cut off; kinds of another commit begin anew
-    python benchmarks/faults.py --gather        # benchmarks/results/faults.json from the trials of all kinds
-    python benchmarks/faults.py --only kill --kills 3
-    python benchmarks/faults.py --render        # benchmarks/results/faults.json -> docs/faults.md
+    python benchmarks/faults.py --kills 20 --terms 8 --full 4 --readonly 4
 
-Every trial runs in a clone of HEAD of its own. A trial's moment is a function of the seed, its kind and its number.
-Each trial is a line of WORK/trials.jsonl as soon as it has ended; at the end they become
-benchmarks/results/faults.json and docs/faults.md. Exit code 1, and a list, if anything that must hold does not.
-Mounts need root; without it the trials that mount are left out, and the report says so.
+Every trial begins with a copy of a finished checkout of HEAD at the scale smoke in which the seed of pretraining has been
+changed, so that the image experiment has to run again. The run is disturbed, the disturbance is mended, and the same
+command is given once more. A trial holds if the disturbed run ended as it should (SIGTERM: exit code 143, no process left;
+full, read-only: exit code 2 and the reason in words), the second one succeeded, every output then equals that of an
+undisturbed run byte for byte, `mlegfn verify` finds them as recorded, and nothing is left to do. Each trial is a line of
+WORK/trials.jsonl; the end writes benchmarks/results/faults.json. Mounts need root.
 """
 
 import argparse
-import importlib
+import contextlib
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
-from types import SimpleNamespace
 
-from faults import report
-from faults.checkouts import REPOSITORY, Checkout, describe, save
-from machine import provenance
+from machine import RESULTS, provenance
 
-# kind of trial: (option, default number, module, function)
-KINDS = {
-    "kill": ("kills", 50, "interruptions", "kill"),
-    "term": ("terms", 20, "interruptions", "term"),
-    "full": ("full", 12, "disks", "full"),
-    "readonly": ("readonly", 6, "disks", "readonly"),
-    "flip": ("flips", 120, "flips", "flip"),
-    "twice": ("twice", 3, "runs", "twice"),
-    "clean": ("clean", 5, "runs", "clean"),
-}
-
-
-def options():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for kind, (option, number, _, _) in KINDS.items():
-        parser.add_argument(f"--{option}", type=int, default=number, help=f"trials of kind {kind} ({number})")
-    parser.add_argument("--only", action="append", choices=KINDS, help="only this kind; may be given again")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--chain", type=int, default=1, help="kills of one clone before it may finish (1)")
-    parser.add_argument(
-        "--part", type=int, default=0, help="only so many stages are left to run at first (0: from nothing)"
-    )
-    parser.add_argument("--work", type=Path, default=Path("/tmp/mlegfn-faults"), help="where it runs")
-    parser.add_argument("--venv", type=Path, default=REPOSITORY / ".venv")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="keep WORK's reference and trials, or else the committed trials, do the rest",
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the clones of trials that failed")
-    parser.add_argument("--gather", action="store_true", help="only gather the trials that there are")
-    parser.add_argument("--render", action="store_true", help="only write docs/faults.md anew")
-    return parser.parse_args()
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCALE = "smoke"
+SEED = ("images", "smoke", "pretrain", "seed")
 
 
 def main():
-    chosen = options()
-    if chosen.render:
-        return report.render()
-    work = chosen.work
-    machine = provenance()
-    head = machine["commit"]
-    trials = work / "trials.jsonl"
-    if not chosen.resume and trials.exists():
-        sys.exit(f"{trials}: there is a campaign already; --resume goes on with it, or delete {work}")
-    work.mkdir(parents=True, exist_ok=True)
-    if not trials.exists() and chosen.resume and report.RESULT.exists():  # an earlier machine's
-        found = json.loads(report.RESULT.read_text())["trials"]
-        trials.write_text("".join(json.dumps(each, sort_keys=True) + "\n" for each in found))
-    done = newest([json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else [])
-    if chosen.gather:
-        return report.write(done, json.loads((work / "reference.json").read_text()), chosen, machine)
-    wanted = set(chosen.only or KINDS)
-    # Kinds may be tried one after the other, with what they found mended in between; one kind is of one commit.
-    done = [each for each in done if each["commit"] == head or each["kind"] not in wanted]
-    base = work / head[:12]
-    base.mkdir(exist_ok=True)
-    Checkout.source = base / "source.git"
-    if not Checkout.source.exists():
-        origin = f"file://{REPOSITORY}"
-        subprocess.run(["git", "clone", "-q", "--bare", "--depth", "1", origin, Checkout.source], check=True)
-    context = SimpleNamespace(folder=base, venv=chosen.venv.resolve(), chain=chosen.chain, part=chosen.part)
-    undisturbed(context, longer="term" in wanted)
-    known = {(each["kind"], each["index"]) for each in done}
-    for kind, (option, _, module, function) in KINDS.items():
-        if (chosen.only and kind not in chosen.only) or (module == "disks" and os.geteuid() != 0):
-            continue
-        trial = getattr(importlib.import_module(f"faults.{module}"), function)
-        index = counted = 0
-        while counted < getattr(chosen, option):
-            if (kind, index) in known:
-                record = next(each for each in done if (each["kind"], each["index"]) == (kind, index))
-            else:
-                record = one(trial, context, kind, index, chosen, head)
-                done.append(record)
-                with open(trials, "a") as file:
-                    file.write(json.dumps(record, sort_keys=True) + "\n")
-            index, counted = index + 1, counted + record["counts"]
-    if server := getattr(context, "server", None):
-        server.terminate()
-        server.wait()
-    return report.write(done, context.reference, chosen, machine)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for option, number in (("kills", 20), ("terms", 8), ("full", 4), ("readonly", 4)):
+        parser.add_argument(f"--{option}", type=int, default=number, help=f"trials ({number})")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("/tmp/mlegfn-faults"))
+    options = parser.parse_args()
+    machine, begin = provenance(), time.time()
+    options.work.mkdir(parents=True, exist_ok=True)
+    base, reference, undisturbed = prepare(options.work)
+    log, trials = options.work / "trials.jsonl", []
+    for kind, count in (
+        ("kill", options.kills),
+        ("term", options.terms),
+        ("full", options.full),
+        ("readonly", options.readonly),
+    ):
+        for index in range(count):
+            draw = random.Random(f"{options.seed} {kind} {index}")
+            trial = options.work / "trial"
+            record = {"kind": kind, "index": index, **KINDS[kind](base, trial, draw, undisturbed)}
+            record |= compare(trial, reference)
+            record["holds"] = (
+                record.pop("as_it_should") and record["second_code"] == 0 and not record["differing"]
+            )
+            record["holds"] = record["holds"] and record["verified"] and record["nothing_left"]
+            trials.append(record)
+            with open(log, "a") as file:
+                file.write(json.dumps(record) + "\n")
+            print(kind, index, "holds" if record["holds"] else record, flush=True)
+            remove(trial)
+    result = {
+        "machine": machine,
+        "seed": options.seed,
+        "scale": SCALE,
+        "undisturbed_s": undisturbed,
+        "files_compared": len(reference),
+        "wall_s": round(time.time() - begin, 1),
+        "held": {
+            kind: f"{sum(t['holds'] for t in trials if t['kind'] == kind)} of {sum(t['kind'] == kind for t in trials)}"
+            for kind in KINDS
+        },
+        "trials": trials,
+    }
+    (RESULTS / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
+    return 0 if all(trial["holds"] for trial in trials) else 1
 
 
-def newest(trials):
-    """Of each kind the trials of the commit that it was tried at last."""
-    last = {each["kind"]: each["commit"] for each in trials}
-    return [each for each in trials if each["commit"] == last[each["kind"]]]
+def prepare(work):
+    """(a finished checkout, {path: bytes} of every output after the change, seconds that this undisturbed run took)."""
+    base, changed = work / "base", work / "changed"
+    if not (base / "done").exists():
+        remove(base)
+        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(base)], check=True)
+        os.symlink(REPOSITORY / ".venv", base / ".venv")
+        assert reproduce(base).wait() == 0, (base / "said").read_text()[-2000:]
+        (base / "done").touch()
+    remove(changed)
+    copy(base, changed)
+    began = time.monotonic()
+    assert reproduce(changed).wait() == 0, (changed / "said").read_text()[-2000:]
+    return base, outputs(changed), round(time.monotonic() - began, 1)
 
 
-def one(trial, context, kind, index, chosen, head):
-    """One trial as a record; the campaign's own mistakes are failures too."""
-    draw, begin = random.Random(f"{chosen.seed}/{kind}/{index}"), time.monotonic()
-    record = {"kind": kind, "index": index, "commit": head, "counts": True}
-    try:
-        record |= trial(context, index, draw)
-    except Exception:
-        record |= {"ok": False, "campaign": traceback.format_exc()}
-    record["trial_s"] = round(time.monotonic() - begin, 1)
-    if record["ok"] or not chosen.keep:
-        for left in (context.folder / f"{kind}-{index}", *context.folder.glob(f"{kind}-{index}-*")):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    print(f"{kind} {index}: {'ok' if record['ok'] else 'FAILED'}, {record['trial_s']:.0f} s", flush=True)
-    return record
+def copy(base, target):
+    """A copy of the finished checkout whose pretraining has another seed."""
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{base}/.", str(target)], check=True)
+    path = target / "params.yaml"
+    head, mark, rest = path.read_text().partition("\n  smoke:\n    machine:")
+    path.write_text(
+        head + mark + rest.replace("    pretrain:\n      seed: 0", "    pretrain:\n      seed: 1", 1)
+    )
 
 
-def undisturbed(context, longer):
-    """The run that nobody disturbs and, if asked for, another whose last segment of pretraining takes some seconds."""
-    context.finished = Checkout(context.folder / "reference", context.venv)
-    file = context.folder / "reference.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
-    if "run" not in found:
-        context.finished.remove()
-        code, said, seconds = context.finished.clone().run()
-        if code != 0:
-            sys.exit(f"the undisturbed run ended with {code}:\n{said}")
-        _, _, again = context.finished.run()
-        found["run"] = describe(context.finished, seconds) | {"again_s": again}
-        save(file, found)
-    if longer and "longer" not in found:
-        found["longer"] = with_a_longer_segment(context)
-        save(file, found)
-    context.reference, context.longer = found["run"], found.get("longer")
-    save(context.folder.parent / "reference.json", found["run"])
-    seconds, again, stages = (context.reference[name] for name in ("seconds", "again_s", "stages"))
-    context.expected_s = again + (seconds - again) * context.part / stages if context.part else seconds
-    print(f"undisturbed: {context.reference['seconds']:.0f} s", flush=True)
+def reproduce(checkout):
+    """`mlegfn reproduce` of a checkout, started; what it prints goes to the file ``said``."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
+    with open(checkout / "said", "w") as said:
+        return subprocess.Popen(
+            [checkout / ".venv/bin/mlegfn", "reproduce", "--scale", SCALE, "--cores", "2"],
+            cwd=checkout,
+            env=environment,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
 
-def with_a_longer_segment(context):
-    """The undisturbed run of the settings ``LONGER``, and how long its segment took."""
-    from faults.interruptions import LONGER
-
-    checkout = context.finished.duplicate(context.folder / "longer")
-    checkout.edit("params.yaml", *LONGER)
-    code, said, seconds = checkout.run()
-    if code != 0:
-        sys.exit(f"the run with a longer segment ended with {code}:\n{said}")
-    log = (checkout.root / "results/smoke/logs/pretrain@smoke-400.log").read_text()
-    segment = float(log.rsplit(" after ", 1)[1].split()[0])
-    found = describe(checkout, seconds) | {"segment_s": segment}
-    checkout.remove()
+def outputs(checkout):
+    """{path: content} of every file that the scale's stages made, but for records of runs (times, machines)."""
+    left_out = ("logs", "provenance", "scratch", "parts")
+    found = {}
+    for folder in (checkout / "results" / SCALE, checkout / "data" / SCALE):
+        for path in folder.rglob("*"):
+            if path.is_file() and not set(path.relative_to(folder).parts) & set(left_out):
+                found[str(path.relative_to(checkout))] = path.read_bytes()
     return found
+
+
+def compare(trial, reference):
+    """Give the command once more, and hold what there is then against the undisturbed run."""
+    code = reproduce(trial).wait()
+    said = (trial / "said").read_text()
+    now = outputs(trial)
+    differing = sorted(path for path in {*now, *reference} if now.get(path) != reference.get(path))
+    verified = command(trial, "verify", "--scale", SCALE)[0] == 0
+    nothing_left = "nothing to do" in command(trial, "reproduce", "--scale", SCALE, "--dry-run")[1]
+    logs = "".join(
+        path.read_text(errors="replace") for path in (trial / "results" / SCALE / "logs").glob("*@*.log")
+    )
+    return {
+        "second_code": code,
+        "second_end": "" if code == 0 else said[-1500:],
+        "differing": differing,
+        "verified": verified,
+        "nothing_left": nothing_left,
+        "resumed": logs.count("resuming at step"),
+    }
+
+
+def command(checkout, *words):
+    """(exit code, output) of an mlegfn command in a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
+    done = subprocess.run(
+        [checkout / ".venv/bin/mlegfn", *words], cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def processes(checkout):
+    """The numbers of all processes that work in a checkout."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if Path(os.readlink(entry)).is_relative_to(checkout):
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill(base, trial, draw, undisturbed):
+    """kill -9 of every process at once, at a random moment."""
+    copy(base, trial)
+    after = draw.uniform(1, undisturbed)
+    process = reproduce(trial)
+    wait(process, after)
+    in_time, killed = process.poll() is None, 0
+    while running := processes(trial):
+        for number in running:
+            killed += 1
+            with_no_error(os.kill, number, signal.SIGKILL)
+        process.poll()
+        time.sleep(0.05)
+    process.wait()
+    return {"after_s": round(after, 2), "in_time": in_time, "killed": killed, "as_it_should": True}
+
+
+def term(base, trial, draw, undisturbed):
+    """SIGTERM to `mlegfn reproduce` alone."""
+    copy(base, trial)
+    after = draw.uniform(1, undisturbed)
+    process = reproduce(trial)
+    wait(process, after)
+    in_time = process.poll() is None
+    process.terminate()
+    code = process.wait()
+    deadline = time.monotonic() + 10  # a process that has logged its end needs a moment to be gone
+    while (left := len(processes(trial))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    good = left == 0 and (code == 128 + signal.SIGTERM if in_time else code == 0)
+    return {"after_s": round(after, 2), "in_time": in_time, "code": code, "left": left, "as_it_should": good}
+
+
+def full(base, trial, draw, undisturbed):
+    """A disk that has little more room than the finished checkout; then it grows."""
+    trial.mkdir()
+    free = draw.randrange(4_000, 900_000)
+    size = int(subprocess.check_output(["du", "-s", "--block-size=1", base], text=True).split()[0]) * 11 // 10
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", trial], check=True)
+    copy(base, trial)
+    used = shutil.disk_usage(trial).used
+    subprocess.run(["mount", "-o", f"remount,size={used + free}", trial], check=True)
+    process = reproduce(trial)
+    code = process.wait()
+    said = (trial / "said").read_text()
+    subprocess.run(["mount", "-o", "remount,size=2g", trial], check=True)
+    said += (trial / "results" / SCALE / "logs" / "snakemake.log").read_text(errors="replace")
+    good = (code == 2 and "no space left" in said.lower()) or code == 0
+    return {
+        "free_bytes": free,
+        "base_bytes": size,
+        "code": code,
+        "as_it_should": good,
+        "said": "" if good else said[-1500:],
+    }
+
+
+def readonly(base, trial, draw, undisturbed):
+    """The results folder read-only from the start, or from a random moment on."""
+    copy(base, trial)
+    results = trial / "results"
+    subprocess.run(["mount", "--bind", results, results], check=True)
+    after = draw.choice([0.0, draw.uniform(1, undisturbed / 2)])
+    process = None
+    if after:
+        process = reproduce(trial)
+        wait(process, after)
+    while subprocess.run(["mount", "-o", "remount,ro,bind", results], capture_output=True).returncode:
+        time.sleep(0.05)
+    process = process or reproduce(trial)
+    code = process.wait()
+    said = (trial / "said").read_text()
+    subprocess.run(["mount", "-o", "remount,rw,bind", results], check=True)
+    subprocess.run(["umount", results], check=True)
+    good = code == 2 and "read-only" in said.lower()
+    return {
+        "after_s": round(after, 2),
+        "code": code,
+        "as_it_should": good,
+        "said": "" if good else said[-1500:],
+    }
+
+
+KINDS = {"kill": kill, "term": term, "full": full, "readonly": readonly}
+
+
+def wait(process, seconds):
+    """Until the time has passed or the process has ended."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def with_no_error(function, *arguments):
+    with contextlib.suppress(ProcessLookupError):
+        function(*arguments)
+
+
+def remove(folder):
+    """Delete a folder, and unmount what is mounted there."""
+    for path in (folder / "results", folder):
+        if os.path.ismount(path):
+            subprocess.run(["umount", path], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

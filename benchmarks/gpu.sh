@@ -4,7 +4,7 @@
 #     benchmarks/gpu.sh [--dry-run-cpu] [measure] [run] [report]        no piece named: all, in 25 minutes
 #
 #   measure  training step, exact TBC, evaluation precision: gpu-*.json                      at most 9.5 minutes
-#   run      as much of the scale cifar10-hour as fits; called again, it goes on              $MINUTES, 9
+#   run      as much of the scale cifar10_hour as fits; called again, it goes on              $MINUTES, 9
 #            ($FIT_MINUTES: choose the number of checkpoints for so long, because you will call it again)
 #   report   figures, tables, verdicts of what `run` has finished; evaluation precision with its weights: 3 minutes
 #
@@ -104,10 +104,10 @@ report() {
         ${archive:+--archive "$archive"} || echo "gpu.sh: report: not complete"
     # With trained weights the precision of the likelihood can be judged.
     local checkpoint scale
-    checkpoint=$(find "$work/hour/results" -maxdepth 3 -name 'pretrain-*' -path '*/checkpoints/*' 2>/dev/null |
+    checkpoint=$(find "$work/hour/results" -maxdepth 5 -path '*/images/checkpoints/baseline/*' -type d 2>/dev/null |
         sort -V | tail -n 1 || true)
     if test -n "$checkpoint"; then
-        scale=$(basename "$(dirname "$(dirname "$checkpoint")")")
+        scale=$(cat "$work/hour/scale")
         (tiny=() && bench 110 likelihood --minutes 0.5 --checkpoint "$checkpoint" --params "$work/hour/params.yaml" \
             --scale "$scale" --data "$work/hour/data/$scale")
     fi
@@ -118,7 +118,7 @@ report() {
 pack() {
     cp "$results"/*.json "$out" 2>/dev/null || true
     tar -czf "$out/hour.tar.gz" -C "$work/hour" --exclude checkpoints --exclude scratch params.yaml results logs || true
-    for figure in "$work"/hour/results/*/figures/figure[13].png; do
+    for figure in "$work"/hour/results/*/images/figures/figure[13].png; do
         test ! -e "$figure" || cp "$figure" "$out"
     done
 }

@@ -33,15 +33,15 @@ SHOWN = (1, 2, 3, 5, 10, 20, 50, 100, 200, 300, 400, 500, 700, 1000)
 
 def trained(options):
     """(model of the EMA network, unit test images, what was trained)."""
-    from mlegfn.config import load
     from mlegfn.data import archive, digits, scale_to_unit
     from mlegfn.training.checkpoint import build_network, initial_network, model_of
     from mlegfn.training.loop import train
     from mlegfn.training.pretraining import pretrain_gradient
     from mlegfn.training.state import new_state
+    from reproduction.params import load
 
     data = archive.load(options.images) if options.images else digits.load()
-    base = load().scale("digits")
+    base = load().images["digits"]
     update = {"block_out_channels": options.channels, "attention": [False] * len(options.channels)}
     scale = base.model_copy(
         update={

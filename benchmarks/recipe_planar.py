@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import provenance
 
 from mlegfn.artifacts import write_json
-from mlegfn.config import load
 from mlegfn.data import planar as data
 from mlegfn.diffusion.importance import log_weights
-from mlegfn.experiments import planar
 from mlegfn.randomness import generator
-from mlegfn.report.statistics import student
+from reproduction.params import load
+from reproduction.planar import experiment as planar
+from reproduction.verdicts.statistics import student
 
 # What the arms of a group share, by the block of params.yaml in which it stands.
 GROUPS = {
@@ -65,7 +65,7 @@ METRICS = ("nll", "elbo_nll", "log_w_variance")
 
 
 def merged(settings, changes):
-    """config.Planar with ``changes`` {field: value, or a dict of changes to that block}."""
+    """``Planar`` settings with ``changes`` {field: value, or a dict of changes to that block}."""
     update = {
         name: getattr(settings, name).model_copy(update=value) if isinstance(value, dict) else value
         for name, value in changes.items()
@@ -126,7 +126,7 @@ def main():
     parser.add_argument("--out", default="benchmarks/results/recipe_planar.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    began, base = time.perf_counter(), load().scale("digits").planar
+    began, base = time.perf_counter(), load().planar["digits"]
     record = {"command": " ".join(sys.argv), "planar": base.model_dump(), "provenance": provenance()}
     starts, results = {}, []
 

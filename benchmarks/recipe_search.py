@@ -20,14 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import provenance
 
-from mlegfn import paths
 from mlegfn.artifacts import write_json
-from mlegfn.config import load
 from mlegfn.data import load_images
+from mlegfn.data.resident import unit_images
 from mlegfn.diffusion.likelihood import bits_per_dim
 from mlegfn.randomness import generator
-from mlegfn.report.statistics import student
-from mlegfn.stages.inputs import mean_errors, unit_images
 from mlegfn.training.checkpoint import (
     build_network,
     initial_network,
@@ -39,6 +36,9 @@ from mlegfn.training.loop import train
 from mlegfn.training.pretraining import pretrain_gradient
 from mlegfn.training.state import new_state
 from mlegfn.trajectory import score
+from reproduction.images.inputs import mean_errors
+from reproduction.params import load
+from reproduction.verdicts.statistics import student
 
 # A group is what all its arms share; a setting is what only `tbc` reads.
 FULL = {"chain": "full", "images": 3}
@@ -79,9 +79,9 @@ SETTINGS = [
 
 
 def group_scale(base, name):
-    """The scale `digits` with a group's shared settings."""
+    """The image settings of the scale `digits` with a group's shared ones; ``finetune`` is what one arm reads."""
     shared, chain = GROUPS[name]
-    tuned = base.finetune
+    tuned = base.finetune.arm("tbc")
     optimizer = tuned.optimizer.model_copy(update={"lr": shared.get("lr", tuned.optimizer.lr)})
     consistency = tuned.consistency.model_copy(update=chain)
     return base.model_copy(
@@ -92,12 +92,17 @@ def group_scale(base, name):
     )
 
 
+def base_steps(base):
+    """How many steps a fine-tune has."""
+    return base.finetune.all.evaluate_at[-1]
+
+
 class Bench:
     """Data and starting points, shared by all runs."""
 
     def __init__(self, base):
         self.base = base
-        self.data = load_images(paths.data("digits"))
+        self.data = load_images("data/digits")
         self.train = unit_images(self.data.train_images, self.data.levels, "cpu")
         self.test = unit_images(self.data.test_images, self.data.levels, "cpu")
         self.learned = {}
@@ -107,7 +112,9 @@ class Bench:
         network = build_network(scale, self.data.record)
         state = new_state(network, scale.finetune.optimizer)
         if scale.diffusion.variance != "learned":
-            errors = read_state(paths.pretrained("digits", checkpoint), state)["epsilon_errors"]
+            errors = read_state(f"results/digits/images/checkpoints/baseline/{checkpoint}", state)[
+                "epsilon_errors"
+            ]
         else:
             state.load(self.pretrained_learned(scale, checkpoint))
             errors = None
@@ -158,7 +165,11 @@ class Bench:
         )
         try:
             train(
-                state, accumulate, scale.finetune.optimizer, scale.finetune.steps, description=f"{arm} {seed}"
+                state,
+                accumulate,
+                scale.finetune.optimizer,
+                base_steps(self.base),
+                description=f"{arm} {seed}",
             )
         except FloatingPointError as error:
             return {"seed": seed, "diverged": str(error)}
@@ -251,7 +262,7 @@ def main():
     parser.add_argument("--out", default="benchmarks/results/recipe_digits.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    began, base = time.perf_counter(), load().scale("digits")
+    began, base = time.perf_counter(), load().images["digits"]
     bench, results, alignments = Bench(base), [], []
     record = {
         "command": " ".join(sys.argv),

@@ -33,7 +33,7 @@ from machine import finish, interleaved, provenance, ratio
 SEED = 0
 WEIGHT = 0.001
 # name: (image shape, U-Net channels, T, images, M, chunk). A chunk holds less than the shortest chain, or one pass
-# would do. The second network is of cifar10-cpu's kind.
+# would do. The second network is of cifar10_cpu's kind.
 TIMED = {
     "digits T=50": ((1, 8, 8), None, 50, 4, 2, 256),
     "digits T=200": ((1, 8, 8), None, 200, 4, 2, 256),
@@ -51,15 +51,15 @@ class Case:
     def __init__(self, shape, channels, timesteps, images, trajectories, chunk, device):
         import torch
 
-        from mlegfn.config import load
         from mlegfn.diffusion.model import DenoisingModel
         from mlegfn.diffusion.process import GaussianDiffusion
         from mlegfn.diffusion.schedules import betas
         from mlegfn.diffusion.variances import fixed_log_variance
         from mlegfn.networks.unet import build_unet, eps_network
         from mlegfn.randomness import generator
+        from reproduction.params import load
 
-        scale = load().scale("digits")
+        scale = load().images["digits"]
         unet = scale.network.model_dump() | ({"block_out_channels": channels} if channels else {})
         torch.manual_seed(SEED)
         self.network = build_unet(shape[0], shape[1], **unet).to(device).train()
@@ -69,7 +69,7 @@ class Case:
         )
         draw = generator(SEED, "images")
         self.x0 = (torch.randint(0, 17, (images, *shape), generator=draw) / 8.0 - 1).to(device)
-        self.settings = scale.finetune.consistency.model_copy(
+        self.settings = scale.finetune.arm("tbc").consistency.model_copy(
             update={
                 "images": images,
                 "trajectories": trajectories,

@@ -16,10 +16,10 @@ from statistics import median
 import torch
 from machine import finish, provenance
 
-from mlegfn import config
-from mlegfn.experiments.divergence_tasks import new_task
-from mlegfn.experiments.divergences import options
 from mlegfn.gflownet.training import train
+from reproduction.divergences.tasks import new_task
+from reproduction.divergences.train import options
+from reproduction.params import load
 
 GOAL = 0.05
 
@@ -67,10 +67,10 @@ def main():
     given = parser.parse_args()
     about, started = provenance(), time.perf_counter()
     torch.set_num_threads(1)
-    scale = config.load(Path(__file__).parents[1] / "params.yaml").scale("divergences").divergences
+    settings = load(Path(__file__).parents[1] / "params.yaml").divergences["divergences"]
     cases = {}
     for name in given.tasks:
-        task = new_task(name, getattr(scale.tasks, name))
+        task = new_task(name, getattr(settings.tasks, name))
         rounds = {objective: [] for objective in task.settings.objectives}
         run(task, "trajectory_balance", given.seeds[0], task.settings.steps)  # compiles
         for seed in given.seeds:

@@ -50,12 +50,12 @@ def main():
 
     import torch
 
-    from mlegfn.config import load
     from mlegfn.data import load as load_data
     from mlegfn.data import scale_to_unit
     from mlegfn.training.checkpoint import initial_network, model_of, process_of
+    from reproduction.params import load
 
-    scale = load().scale(options.scale)
+    scale = load().images[options.scale]
     data = load_data(scale.data)
     images = scale_to_unit(data.train_images, data.levels)
     record = {"shape": list(images.shape[1:]), "label": data.label}

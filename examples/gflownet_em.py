@@ -31,8 +31,8 @@ from mlegfn.data import planar
 from mlegfn.networks.mlp import plane_waves
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers
-from mlegfn.report import style
 from mlegfn.trajectory import score
+from reproduction.drawing import style
 
 PROBLEM, BITS, HIDDEN, EMPTY = "moons", 6, 64, -1
 BATCH, TRAJECTORIES, EXPLORE = 64, 4, 0.1

@@ -1,4 +1,4 @@
-"""Dockerfile, apptainer.def and the workflow catalog's files, as far as they can be tested without building images.
+"""Dockerfile and apptainer.def, as far as they can be tested without building images.
 
 No Docker here: what the files copy exists and suffices, what they run is the Makefile's own, and both agree.
 """
@@ -6,8 +6,7 @@ No Docker here: what the files copy exists and suffices, what they run is the Ma
 import re
 import subprocess
 
-import yaml
-from conftest import REPOSITORY
+from helpers.repository import REPOSITORY
 
 INSTRUCTION = re.compile(r"^([A-Z]+) (.*)$", re.DOTALL)
 
@@ -80,15 +79,3 @@ def test_the_post_script_is_shell():
     for what, text in dockerfile():
         if what == "RUN":
             subprocess.run(["sh", "-n"], input=text, text=True, check=True)
-
-
-def test_catalog_files():
-    usage = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
-    assert usage["report"] is True and "scale=" in usage["mandatory-flags"]["flags"]
-    assert usage["software-stack-deployment"]["apptainer"] is True
-    assert '"mlegfn.sif"' in (REPOSITORY / "Snakefile").read_text()
-    page = (REPOSITORY / "config/README.md").read_text()
-    scales = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["scales"]
-    assert all(name in page for name in scales)
-    assert not (REPOSITORY / "rules").exists(), "the catalog wants .smk files in such a folder"

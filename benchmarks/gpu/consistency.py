@@ -36,13 +36,13 @@ class Case:
         from mlegfn.data import scale_to_unit
         from mlegfn.training.chains import chain_model
         from mlegfn.training.checkpoint import log_variance_of, model_of
-        from mlegfn.training.engine import fast_network, place
+        from mlegfn.training.compute import fast_network, place
 
         torch.manual_seed(SEED)
-        self.network = place(unet_of(scale, SHAPE, "cpu"), scale.engine, DEVICE).train()
-        self.function = fast_network(self.network, scale.engine)
+        self.network = place(unet_of(scale, SHAPE, "cpu"), scale.compute, DEVICE).train()
+        self.function = fast_network(self.network, scale.compute)
         self.model = model_of(self.network, scale, 256)
-        self.settings = scale.finetune.consistency.model_copy(
+        self.settings = scale.finetune.arm("tbc").consistency.model_copy(
             update={
                 "gradient": "exact",
                 "chain": "respaced",
@@ -110,7 +110,7 @@ def measured_memory(scale, steps, chunks):
         torch.cuda.empty_cache()
         try:
             case = Case(scale, steps, chunk)
-            state = new_state(case.network, scale.finetune.optimizer)
+            state = new_state(case.network, scale.finetune.all.optimizer)
             torch.cuda.reset_peak_memory_stats()
             case.tbc()
             state.optimizer.step()
@@ -185,16 +185,16 @@ def main():
     on_gpu = DEVICE == "cuda"
     clock = "wall" if on_gpu else "cpu"  # of a CPU that others use too, one thread's own seconds repeat
     # On a CPU in the precision that is fastest there; compiled code would make the two sides differ by warm-up.
-    engine = {"compile": "none"} if on_gpu else {"compile": "none", "channels_last": False}
-    scale = scale_of(options.tiny, engine=engine)
-    chunk = options.chunk or (scale.finetune.consistency.chunk if on_gpu else 4)
+    compute = {"compile": "none"} if on_gpu else {"compile": "none", "channels_last": False}
+    scale = scale_of(options.tiny, compute=compute)
+    chunk = options.chunk or (scale.finetune.arm("tbc").consistency.chunk if on_gpu else 4)
     T = scale.diffusion.timesteps
     steps = min(options.chain_steps or (500 if on_gpu else 4), T)
 
     case = Case(scale, steps, chunk)
     timed = interleaved({"tbc": case.tbc, "bare": case.bare}, options.rounds, synchronize)
     rows, case = 2 * steps, None
-    chunks = [scale.finetune.consistency.chunk // part for part in (1, 2, 4)]
+    chunks = [scale.finetune.arm("tbc").consistency.chunk // part for part in (1, 2, 4)]
     memory = {"estimated": estimated_memory(scale, T, chunks)}
     bars = {
         "time of an exact TBC step over its bare network evaluations": (
@@ -228,7 +228,7 @@ def main():
             "clock": clock,
             "rows": rows,
             "chunk": chunk,
-            "precision": scale.engine.precision,
+            "precision": scale.compute.precision,
             "passes": 2 if rows > chunk else 1,
         },
         memory=memory,

@@ -1,23 +1,22 @@
-"""As much of the scale cifar10-hour as fits into some minutes, on a machine with PyTorch alone.
+"""As much of the scale cifar10_hour as fits into some minutes, on a machine with PyTorch alone.
 
     python benchmarks/gpu/hour.py --minutes 12 [--archive IMAGES] [--folder build/gpu/hour] [--jobs 2] [--tiny]
     python benchmarks/gpu/hour.py --report …
 
-Works in a folder of its own with a params.yaml that holds one scale: cifar10-hour with as many of its first
-checkpoints as budget.py says will fit, on the images of --archive if given; then the scale has the archive's
-name, because numbers from re-encoded images must not pass for CIFAR-10's. The stages are those of `mlegfn plan`,
-checkpoint by checkpoint, --jobs at once (they spend much of their time in imports and compilers), those of the
-planar problems beside them on the CPU. A stage that is there already is not run again; when the time is up,
-trainings save their state and the same command goes on. --report draws figures and tables of what is done.
+Works in a folder of its own whose params.yaml has one scale more: cifar10_hour with as many of its first checkpoints as
+budget.py says will fit, on the images of --archive if given; then the scale has the archive's name, because numbers from
+re-encoded images must not pass for CIFAR-10's. The image stages run, --jobs at once (they spend much of their time in
+imports and compilers). A stage keeps its finished parts; when the time is up, trainings save their state and the same
+command goes on. --report draws figures and tables of what is done.
 """
 
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -30,32 +29,29 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def tiny(scale, smoke):
     """The scale's shape with everything small, for a CPU in a minute."""
-    diffusion = scale.diffusion.model_copy(update={"timesteps": 8})
-    tbc = scale.finetune.consistency.model_copy(update={"chain_steps": 4, "images": 1})
-    optimizer = smoke.finetune.optimizer
+    chains = scale.finetune.all.consistency.model_copy(update={"chain_steps": 4, "images": 1})
+    shared = {
+        "seeds": [0],
+        "evaluate_at": [2],
+        "batch": 4,
+        "optimizer": smoke.finetune.all.optimizer,
+        "consistency": chains,
+    }
+    pretrain = {"checkpoints": [2], "stop": 4, "batch": 4, "optimizer": smoke.pretrain.optimizer}
     return scale.model_copy(
         update={
-            "accelerator": "cpu",
+            "machine": smoke.machine,
+            "compute": smoke.compute,
             "network": smoke.network,
-            "diffusion": diffusion,
+            "diffusion": scale.diffusion.model_copy(update={"timesteps": 8}),
             "data": scale.data.model_copy(update={"test_limit": 8}),
-            "pretrain": scale.pretrain.model_copy(
-                update={"checkpoints": [2], "stop": 4, "batch": 4, "optimizer": smoke.pretrain.optimizer}
-            ),
+            "pretrain": scale.pretrain.model_copy(update=pretrain),
             "finetune": scale.finetune.model_copy(
-                update={
-                    "arms": ["simple", "tbc"],
-                    "steps": 2,
-                    "evaluate_at": [2],
-                    "batch": 4,
-                    "optimizer": optimizer,
-                    "consistency": tbc,
-                }
+                update={"all": scale.finetune.all.model_copy(update=shared)}
             ),
             "nll": scale.nll.model_copy(update={"batch": 64, "evaluations": 4}),
             "trajectories": smoke.trajectories.model_copy(update={"checkpoint": 2}),
             "quality": smoke.quality,
-            "planar": smoke.planar.model_copy(update={"problems": ["moons"], "seeds": [0]}),
         }
     )
 
@@ -78,17 +74,17 @@ def tiny_archive(path):
 
 
 def settle(options):
-    """(name, scale) that will run: the settings of the last call in this folder, or new ones."""
-    from mlegfn.config import load
+    """(name, image settings) that will run: those of the last call in this folder, or new ones."""
+    from reproduction.params import load
 
     options.folder.mkdir(parents=True, exist_ok=True)
-    written = options.folder / "params.yaml"
-    if written.exists():
-        return next(iter(load(written).scales.items()))
-    params, name = load(ROOT / "params.yaml"), "cifar10-hour"
-    scale = params.scale(name)
+    if (options.folder / "scale").exists():
+        name = (options.folder / "scale").read_text()
+        return name, load(options.folder / "params.yaml").images[name]
+    params, name = load(ROOT / "params.yaml"), "cifar10_hour"
+    scale = params.images[name]
     if options.tiny:
-        scale = tiny(scale, params.scale("smoke"))
+        scale = tiny(scale, params.images["smoke"])
         options.archive = options.archive or options.folder / "tiny.zip"
         if not Path(options.archive).exists():
             tiny_archive(options.archive)
@@ -96,114 +92,106 @@ def settle(options):
         from mlegfn.data.archive import label_of
 
         path = Path(options.archive).resolve()
-        name = f"{label_of(path)}-hour".lower()
+        name = re.sub(r"[^a-z0-9]", "_", label_of(path).lower()) + "_hour"
         scale = scale.model_copy(
             update={"data": scale.data.model_copy(update={"source": "archive", "path": str(path)})}
         )
     rate = budget.rates(scale, budget.SHAPES["cifar10"], folder=options.results)
     count = len(scale.pretrain.checkpoints)
     if not options.tiny:
-        count = (
-            budget.fitting(name, scale, rate, options.overhead / options.jobs, options.fit or options.minutes)
-            or 1
-        )
+        overhead = options.overhead / options.jobs
+        count = budget.fitting(scale, rate, overhead, options.fit or options.minutes) or 1
     print(f"{count} of {len(scale.pretrain.checkpoints)} checkpoints; rates {rate['source']}", flush=True)
     return name, budget.with_checkpoints(scale, count)
 
 
 def write(folder, name, scale):
-    """Make ``folder`` a checkout with this scale alone."""
-    from mlegfn import graph
-    from mlegfn.config import Params
+    """Make ``folder`` a checkout that has this scale too."""
+    from reproduction.settings.yaml_file import read_yaml
 
-    for shared in ("src", "dvc.yaml", "claims.yaml"):
+    for shared in ("src", "dvc.yaml", "claims"):
         link = folder / shared
         if not link.exists():
             link.symlink_to(os.path.relpath(ROOT / shared, folder))
-    params = Params.model_construct(scales={name: scale})
-    text = json.dumps({"scales": {name: scale.model_dump(mode="json")}}, indent=1)
-    (folder / "params.yaml").write_text(text + "\n")
-    (folder / "graph.json").write_text(graph.render(params))
+    params = read_yaml(ROOT / "params.yaml")
+    params["images"][name] = scale.model_dump(mode="json")
+    if name not in params["image_scales"]:
+        params["image_scales"].append(name)
+    (folder / "params.yaml").write_text(json.dumps(params, indent=1) + "\n")
+    (folder / "scale").write_text(name)
+
+
+def stages(name):
+    """{stage: (words of its command, the stages before it)}, in the order in which they are started."""
+    found = {
+        "fetch": (["images.fetch", name], []),
+        "pretrain": (["images.pretrain", name], ["fetch"]),
+        **{f"finetune-{arm}": (["images.finetune", name, arm], ["pretrain"]) for arm in budget.ARMS},
+        "nll-baseline": (["images.nll", name, "baseline"], ["pretrain"]),
+        **{f"nll-{arm}": (["images.nll", name, arm], [f"finetune-{arm}"]) for arm in budget.ARMS},
+    }
+    trained = [f"finetune-{arm}" for arm in budget.ARMS]
+    found["trajectories"] = (["images.trajectories", name], trained)
+    found["quality"] = (["images.quality", name], trained)
+    return found
 
 
 class Schedule:
-    """Which stages have to run, and which may run now."""
+    """Which stages have to run, and which may run now. A file in ``logs`` says that a stage is done."""
 
-    def __init__(self, folder, name):
-        from mlegfn.pipeline import engine
-
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            self.pipeline = engine.read(name)
-        finally:
-            os.chdir(before)
-        self.folder, self.name, self.failed = folder, name, set()
-        self.order = sorted(self.pipeline.order(), key=self.place)
-
-    def step(self, stage):
-        """The checkpoint a stage is for; none for those that come last."""
-        words = self.pipeline.stages[stage].cmd.split()
-        return int(words[words.index("--step") + 1]) if "--step" in words else None
-
-    def place(self, stage):
-        """Sort key: data, then checkpoint by checkpoint, then what shows them."""
-        kind, step = stage.split("@")[0], self.step(stage)
-        if kind in ("fetch", "planar"):
-            return 0
-        return step if step is not None else float("inf")
+    def __init__(self, folder, name, only=None):
+        self.logs, self.failed = folder / "logs", set()
+        self.logs.mkdir(exist_ok=True)
+        self.stages = only or stages(name)
 
     def done(self, stage):
-        return all((self.folder / out).exists() for out in self.pipeline.stages[stage].outs)
+        return (self.logs / f"{stage}.done").exists()
 
     def next(self, running):
         """The first stage that can start beside ``running``, or None."""
-        for stage in self.order:
+        for stage, (_, before) in self.stages.items():
             if stage in running or stage in self.failed or self.done(stage):
                 continue
-            if all(self.done(before) for before in self.pipeline.upstream[stage]):
+            if all(self.done(each) for each in before):
                 return stage
         return None
 
+    def start(self, stage, options):
+        """The process of a stage, in the folder."""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+            "TORCHINDUCTOR_CACHE_DIR": str((options.folder / "inductor").resolve()),
+        }
+        command = [sys.executable, "-m", "reproduction", "stage", *self.stages[stage][0]]
+        with open(self.logs / f"{stage}.log", "a") as file:
+            return subprocess.Popen(
+                command, cwd=options.folder, env=environment, stdout=file, stderr=subprocess.STDOUT
+            )
 
-def is_beside(stage):
-    """Whether a stage needs no GPU, so that it takes no place of one that does."""
-    return stage.startswith(("planar@", "fetch@"))
+    def ended(self, stage, code):
+        if code:
+            self.failed.add(stage)
+            print(f"{stage}: exit {code}; {self.logs / stage}.log", flush=True)
+        else:
+            (self.logs / f"{stage}.done").touch()
 
 
-def run(options, name, until):
+def run(options, schedule, until):
     """Run stages until all are done or the time is up; how many are not done."""
-    schedule = Schedule(options.folder, name)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH", "")])]),
-        "OMP_NUM_THREADS": "1",
-        "TORCHINDUCTOR_CACHE_DIR": str((options.folder / "inductor").resolve()),
-    }
-    logs = options.folder / "logs"
-    logs.mkdir(exist_ok=True)
-    warm, running = serve_warm(options, environment), {}
+    running = {}
     try:
         while True:
             for stage, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[stage]
-                if process.returncode:
-                    schedule.failed.add(stage)
-                    print(f"{stage}: exit {process.returncode}; {logs / stage}.log", flush=True)
+                if process.poll() is not None:
+                    del running[stage]
+                    schedule.ended(stage, process.returncode)
             if time.monotonic() > until:
                 break
-            while True:
-                busy = [stage for stage in running if not is_beside(stage)]
-                stage = schedule.next(running)
-                full = len(busy) >= options.jobs if stage and not is_beside(stage) else len(running) >= 12
-                if stage is None or full:
-                    break
-                running[stage] = launch(
-                    schedule.pipeline.stages[stage].cmd, options, environment, logs / stage
-                )
-            if not running and schedule.next(running) is None:
+            while len(running) < options.jobs and (stage := schedule.next(running)):
+                running[stage] = schedule.start(stage, options)
+            if not running:
                 break
             time.sleep(0.1)
     finally:
@@ -215,52 +203,18 @@ def run(options, name, until):
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-        if warm:
-            warm.terminate()
-            warm.wait()
-    left = [stage for stage in schedule.order if not schedule.done(stage)]
-    print(f"{len(schedule.order) - len(left)} of {len(schedule.order)} stages done", flush=True)
+    left = [stage for stage in schedule.stages if not schedule.done(stage)]
+    print(f"{len(schedule.stages) - len(left)} of {len(schedule.stages)} stages done", flush=True)
     return len(left)
 
 
-def serve_warm(options, environment):
-    """A process that has imported the libraries, so that stages need not; None if it does not start, or runs already."""
-    if os.path.exists(environment.get("MLEGFN_WARM", "")):
-        return None
-    # A socket's path may be short only, and the folder's may be long.
-    socket = Path(tempfile.gettempdir()) / f"mlegfn-hour-{os.getpid()}"
-    command = [sys.executable, "-m", "mlegfn", "warm", str(socket)]
-    server = subprocess.Popen(command, cwd=options.folder, env=environment)
-    deadline = time.monotonic() + 90
-    while not socket.exists() and server.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if not socket.exists():
-        server.kill()
-        return None
-    environment["MLEGFN_WARM"] = str(socket)
-    return server
-
-
-def launch(command, options, environment, log):
-    """Start ``mlegfn …`` in the folder."""
-    words = command.split()
-    assert words[0] == "mlegfn", command
-    with open(f"{log}.log", "a") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mlegfn", *words[1:]],
-            cwd=options.folder,
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def finished(schedule, scale):
-    """How many checkpoints from the first on have everything, NLL included."""
-    count = 0
-    for step in scale.pretrain.checkpoints:
-        stages = [stage for stage in schedule.order if schedule.step(stage) == step]
-        if not all(schedule.done(stage) for stage in stages):
+def finished(folder, name, scale):
+    """How many checkpoints from the first on have every NLL, the baseline's one segment later among them."""
+    nll, count = folder / "results" / name / "images" / "metrics" / "nll", 0
+    segments = scale.pretrain.segments
+    for step, later in zip(segments, segments[1:]):
+        runs = [nll / arm / f"{step}-{seed}.json" for arm in budget.ARMS for seed in scale.finetune.all.seeds]
+        if not all(file.exists() for file in (nll / "baseline" / f"{later}.json", *runs)):
             break
         count += 1
     return count
@@ -268,23 +222,21 @@ def finished(schedule, scale):
 
 def report(options, name, scale):
     """Figures, tables and verdicts of the checkpoints that are finished, however few the budget foresaw."""
-    schedule = Schedule(options.folder, name)
-    count = finished(schedule, scale)
-    stops = scale.pretrain.segments
-    if count and not schedule.done(f"nll@{name}-baseline-{stops[count]}"):
-        count -= 1  # the baseline has to reach one segment beyond the last checkpoint shown
+    count = finished(options.folder, name, scale)
     if not count:
         print("no checkpoint is finished: nothing to draw")
         return 1
     if count < len(scale.pretrain.checkpoints):
         scale = budget.with_checkpoints(scale, count)
         write(options.folder, name, scale)
-    # Whatever was drawn shows fewer checkpoints, or others.
-    for kind in ("figures", "tables", "report"):
-        for file in (options.folder / "results" / name / kind).glob("*"):
-            file.unlink()
-    left = run(options, name, time.monotonic() + 60 * options.minutes)
-    print(f"{count} checkpoint(s) shown, to step {scale.pretrain.stop}, data {name.removesuffix('-hour')}")
+        for file in (options.folder / "logs").glob("*.done"):
+            file.unlink()  # each has few parts to look at, and deletes those of other checkpoints
+    until = time.monotonic() + 60 * options.minutes
+    left = run(options, Schedule(options.folder, name), until)
+    only = {"report": (["images.report", name], [])}
+    (options.folder / "logs" / "report.done").unlink(missing_ok=True)
+    left += run(options, Schedule(options.folder, name, only), until)
+    print(f"{count} checkpoint(s) shown, to step {scale.pretrain.stop}, data {name.removesuffix('_hour')}")
     return 1 if left else 0
 
 
@@ -309,7 +261,7 @@ def main():
         write(options.folder, name, scale)
         if options.report:
             return report(options, name, scale)
-        run(options, name, until)
+        run(options, Schedule(options.folder, name), until)
         return 0
     except UserError as error:
         print(f"hour: {error}", file=sys.stderr)

@@ -31,16 +31,16 @@ def model_in(precision, options):
     import torch
 
     from mlegfn.training.checkpoint import model_of, read_model
-    from mlegfn.training.engine import place
+    from mlegfn.training.compute import place
 
-    engine = (
+    compute = (
         {"evaluation": precision} if DEVICE == "cuda" else {"evaluation": precision, "channels_last": False}
     )
-    scale = scale_of(options.tiny, engine=engine, name=options.scale, params=options.params)
+    scale = scale_of(options.tiny, compute=compute, name=options.scale, params=options.params)
     if options.checkpoint:
         return read_model(options.checkpoint, scale, DEVICE)
     torch.manual_seed(SEED)
-    return model_of(place(unet_of(scale, SHAPE, "cpu"), scale.engine, DEVICE).eval(), scale, 256)
+    return model_of(place(unet_of(scale, SHAPE, "cpu"), scale.compute, DEVICE).eval(), scale, 256)
 
 
 def speed(model, batch, seconds):
@@ -153,7 +153,7 @@ def main():
         flops=flops(scale, SHAPE),
         peak_bytes=peaks,
         bits_per_dim=bits,
-        rates={"evaluation": rates[scale.engine.evaluation if DEVICE == "cuda" else "fp32"]},
+        rates={"evaluation": rates[scale.compute.evaluation if DEVICE == "cuda" else "fp32"]},
     )
 
 

@@ -6,18 +6,18 @@ SHAPE = (3, 32, 32)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def scale_of(tiny=False, batch=None, engine=None, name="cifar10", params="params.yaml"):
-    """The settings of scale ``name`` for this device; ``tiny``: another network and T, to try the code out;
-    ``engine``: {setting: value} that replace those of params.yaml."""
-    from mlegfn.config import load
+def scale_of(tiny=False, batch=None, compute=None, name="cifar10", params="params.yaml"):
+    """The image settings of scale ``name`` for this device; ``tiny``: another network and T, to try the code out;
+    ``compute``: {setting: value} that replace those of params.yaml."""
+    from reproduction.params import load
 
     params = load(params)
-    scale = params.scale(name)
-    changes = {"engine": scale.engine.model_copy(update=engine or {})}
+    scale = params.images[name]
+    changes = {"compute": scale.compute.model_copy(update=compute or {})}
     if DEVICE == "cpu":
-        changes["accelerator"] = "cpu"
+        changes["machine"] = scale.machine.model_copy(update={"accelerator": "cpu"})
     if tiny:
-        changes["network"] = params.scale("smoke").network
+        changes["network"] = params.images["smoke"].network
         changes["diffusion"] = scale.diffusion.model_copy(update={"timesteps": 20, "variance": "large"})
     if batch:
         changes["pretrain"] = scale.pretrain.model_copy(update={"batch": batch})

@@ -20,10 +20,10 @@ def bars(results):
 
 def likelihoods(hour):
     """Lines for every NLL that is there."""
-    for file in sorted(Path(hour).glob("results/*/metrics/nll/*.json")):
-        found = json.loads(file.read_text())
+    for file in sorted(Path(hour).glob("results/*/images/metrics/nll/*/*.json")):
+        found, run = json.loads(file.read_text()), f"{file.parent.name} {file.stem}"
         for point in found["points"]:
-            yield f"  {file.stem:<30} step {point['step']:>7}  {point['bits_per_dim']:.4f} bits/dim"
+            yield f"  {run:<30} step {point['step']:>7}  {point['bits_per_dim']:.4f} bits/dim"
 
 
 def main(results, hour):

@@ -1,17 +1,19 @@
-"""A training step of DDPM's 35.7 M U-Net: our engine's settings against the plain diffusers loop.
+"""A training step of DDPM's 35.7 M U-Net: our settings of precision and compilation against the plain diffusers loop.
 
     python benchmarks/gpu/training.py [--minutes 6] [--rounds 7] [--steps 20] [--batch 128] [--tiny]
 
 Contestants are processes that take turns (workers.py): the stock loop of loops.py as it comes, in bf16, compiled
-whole, and both; ours at each engine setting worth comparing, the one of params.yaml's scale cifar10 first.
+whole, and both; ours at each setting of `compute` worth comparing, the one of params.yaml's scale cifar10 first.
 Images/s are batch over the median of blocks of steps; peak memory is each process's own (on a GPU torch's,
 on a CPU the resident set's high-water mark). Then, for ours at params.yaml's setting: utilisation, counted FLOPs
-over the device's peak, where the time goes (torch.profiler), and, for each engine setting, loss and
+over the device's peak, where the time goes (torch.profiler), and, for each setting of `compute`, loss and
 gradient of one batch against fp32 on the CPU. What does not fit into --minutes is left out and named.
 Writes <results>/gpu-training.json, or cpu-training.json where there is no GPU.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -31,17 +33,17 @@ from workers import Worker, ready, serve
 AS_IT_COMES = {"precision": "fp32", "channels_last": False, "compile": "none", "cuda_graphs": False}
 
 
-def contestants(engine, on_gpu, tiny):
-    """{name: what it is}, the most wanted first. ``engine``: config.Engine of params.yaml."""
+def contestants(compute, on_gpu, tiny):
+    """{name: what it is}, the most wanted first. ``compute``: that block of params.yaml."""
 
     def ours_with(**changes):
-        return {"loop": "ours", "engine": {**AS_IT_COMES, **changes}}
+        return {"loop": "ours", "compute": {**AS_IT_COMES, **changes}}
 
     whole = {"precision": "bf16", "channels_last": True}
     found = {
         "ours": {
             "loop": "ours",
-            "engine": {key: getattr(engine, key) for key in AS_IT_COMES},
+            "compute": {key: getattr(compute, key) for key in AS_IT_COMES},
         },
         "stock": {"loop": "stock"},
         "stock bf16 compiled": {"loop": "stock", "bf16": True, "compiled": True},
@@ -59,7 +61,7 @@ def contestants(engine, on_gpu, tiny):
     }
     if on_gpu:
         return found
-    # A CPU has neither tf32 nor graphs, and our engine does not compile there.
+    # A CPU has neither tf32 nor graphs, and ours does not compile there.
     names = ["stock", "ours fp32", "ours bf16", "ours bf16 channels_last"]
     return {name: found[name] for name in (names[:3] if tiny else names)}
 
@@ -71,25 +73,31 @@ class Contestant:
         import torch
 
         self.torch, self.spec, self.options = torch, spec, options
-        self.scale = scale_of(options["tiny"], options["batch"], spec.get("engine"))
+        self.scale = scale_of(options["tiny"], options["batch"], spec.get("compute"))
 
     def network(self):
         import torch
         from network_cost import unet_of
 
-        from mlegfn.training.engine import place
+        from mlegfn.training.compute import place
 
         torch.manual_seed(SEED)
         # torch's initial weights: DDPM's are zero in places, and zeros are quicker to multiply on some chips.
         network = unet_of(self.scale, SHAPE, "cpu").train()
         if self.spec["loop"] == "stock":
             return network.to(DEVICE)
-        return place(network, self.scale.engine, DEVICE)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            placed = place(network, self.scale.compute, DEVICE)
+        print(said.getvalue(), end="", file=sys.stderr)
+        asked = DEVICE == "cuda" and self.scale.compute.compile != "none"
+        self.compiled = asked and "torch.compile failed" not in said.getvalue()
+        return placed
 
     def build(self):
         """Make the loop and run it until it is warm: seconds that took, and whether the compiler did its work."""
         from mlegfn.data import scale_to_unit
-        from mlegfn.stages.inputs import Resident
+        from mlegfn.data.resident import Resident
         from mlegfn.training.checkpoint import model_of, process_of
         from mlegfn.training.device import device_of
 
@@ -99,7 +107,7 @@ class Contestant:
             device_of(self.scale)
             images, network = Resident(levels, 256, DEVICE), self.network()
             self.advance = ours(self.scale, images, network, lambda net: model_of(net, self.scale, 256))
-            compiled = any(module._compiled_call_impl for module in network.modules())
+            compiled = self.compiled
         else:
             compiled = self.spec.get("compiled", False)
             if self.spec.get("tf32"):
@@ -183,14 +191,14 @@ class Contestant:
         from mlegfn.data import scale_to_unit
         from mlegfn.randomness import generator
         from mlegfn.training.checkpoint import model_of
-        from mlegfn.training.engine import place
+        from mlegfn.training.compute import place
         from mlegfn.training.mle_gfn import anchor_loss
 
         device = "cpu" if self.spec.get("reference") else DEVICE
         without = self.scale.network.model_copy(update={"dropout": 0.0})
         scale = self.scale.model_copy(update={"network": without})
         torch.manual_seed(SEED)
-        network = place(unet_of(scale, SHAPE, "cpu"), scale.engine, device).train()
+        network = place(unet_of(scale, SHAPE, "cpu"), scale.compute, device).train()
         model = model_of(network, scale, 256)
         x0 = scale_to_unit(images_of(batch), 256)
         t = torch.linspace(1, model.timesteps, batch).round().long()
@@ -270,11 +278,11 @@ def matmul_peak():
 
 
 def compare(specs, options, until, batch):
-    """{name: loss and gradient of one batch against fp32 on the CPU} for our engine's settings."""
+    """{name: loss and gradient of one batch against fp32 on the CPU} for our settings of `compute`."""
     from safetensors.torch import load_file
 
     specs = {name: spec for name, spec in specs.items() if spec["loop"] == "ours"}
-    reference = {"loop": "ours", "engine": AS_IT_COMES, "reference": True}
+    reference = {"loop": "ours", "compute": AS_IT_COMES, "reference": True}
     with tempfile.TemporaryDirectory(prefix="gradients-") as folder:
         workers, losses = {}, {}
         pairs = list({"reference": reference, **specs}.items())
@@ -331,7 +339,7 @@ def main():
     until = time.monotonic() + 60 * options.minutes
     on_gpu = DEVICE == "cuda"
     scale = scale_of(options.tiny, options.batch)
-    specs = contestants(scale.engine, on_gpu, options.tiny)
+    specs = contestants(scale.compute, on_gpu, options.tiny)
     passed = {"tiny": options.tiny, "batch": options.batch, "warm": 5 if on_gpu else 1}
 
     with tempfile.TemporaryDirectory(prefix="contestants-") as folder:

@@ -1,6 +1,6 @@
 """What torchgfn says of its losses and what it computes them from, as JSON on standard output.
 
-    python losses_torchgfn.py > tests/data/torchgfn_losses.json      # inside torchgfn's own environment
+    python losses_torchgfn.py > tests/mlegfn/objectives/data/torchgfn_losses.json      # inside torchgfn's own environment
 
 Trajectories of a random policy on its 2-D hypergrid of side 4, in float64, with a *learned* (not uniform) P_B and a
 state flow of its own, so that every term of every loss is there and none is zero or optimal.

@@ -3,9 +3,12 @@
 import hashlib
 
 import torch
+from torch import Tensor
+
+__all__ = ["batch_indices", "generator", "onto", "seed_layers"]
 
 
-def generator(seed, *key):
+def generator(seed: int | str, *key: object) -> torch.Generator:
     """A CPU generator for the draw named by ``(seed, *key)``, e.g. ``(0, "finetune", 400, 17)``.
 
     The parts are joined with their types, so ``1`` and ``"1"`` are different keys. Draws are made on
@@ -16,7 +19,7 @@ def generator(seed, *key):
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def onto(device, drawn):
+def onto(device: torch.device | str, drawn: Tensor) -> Tensor:
     """``drawn`` (a tensor on the CPU) on ``device``. From pinned memory, so that the host need not wait for the
     GPU to finish what it is doing."""
     if torch.device(device).type != "cuda":
@@ -24,7 +27,7 @@ def onto(device, drawn):
     return drawn.pin_memory().to(device, non_blocking=True)
 
 
-def seed_layers(seed, *key):
+def seed_layers(seed: int, *key: object) -> None:
     """Seed torch's global generators, from which dropout draws, with ``(seed, *key)``."""
     value = generator(seed, *key, "layers").initial_seed()
     if torch.cuda.is_initialized():
@@ -33,7 +36,7 @@ def seed_layers(seed, *key):
         torch.default_generator.manual_seed(value)
 
 
-def batch_indices(seed, stage, step, batch, count):
+def batch_indices(seed: int, stage: str, step: int, batch: int, count: int) -> Tensor:
     """[batch] int64: which of ``count`` items step ``step`` (0-based) sees.
 
     Every epoch is a fresh permutation, a function of (seed, stage, epoch); step k takes the items

@@ -3,15 +3,19 @@
 from mlegfn.data.images import Images, load_images, pixels_sha256, save_images, scale_to_unit, to_levels
 from mlegfn.errors import UserError
 
-__all__ = ["Images", "load", "load_images", "save_images", "scale_to_unit", "to_levels"]
+__all__ = ["Images", "load", "load_images", "pixels_sha256", "save_images", "scale_to_unit", "to_levels"]
 
 
 def load(settings):
-    """The images that a scale's ``data`` block (:class:`mlegfn.config.Data`) asks for.
+    """The images that ``settings`` ask for.
+
+    :param settings: an object with the attributes ``source`` (``digits``, ``cifar10`` or ``archive``), ``path`` (of an
+        archive), ``per_batch`` (of CIFAR-10), ``train_limit``, ``test_limit``, ``sha256_train``, ``sha256_test``; the
+        last five may be None
 
     :returns: :class:`mlegfn.data.images.Images`, cut to ``per_batch``, checked against
         ``sha256_train`` and ``sha256_test``, and then cut to ``train_limit`` and ``test_limit``
-    :raises UserError: if they cannot be had, with what to do
+    :raises UserError: if they cannot be had, or are not those of the SHA-256; it names the attribute or the file
     """
     if settings.source == "digits":
         from mlegfn.data import digits
@@ -29,13 +33,13 @@ def load(settings):
         expected = getattr(settings, f"sha256_{split}")
         if expected and (found := pixels_sha256(getattr(images, f"{split}_images"))) != expected:
             raise UserError(
-                f"params.yaml: data.sha256_{split}: expected {expected}, but the {split} images of {images.label} "
-                f"have {found}; get the right images, or put their hash there (null = no check) if you want these"
+                f"sha256_{split}: expected {expected}, but the {split} images of {images.label} have {found}; "
+                f"get the right images, or write `sha256_{split}: {found}` if you want these"
             )
     for split, limit in (("train", settings.train_limit), ("test", settings.test_limit)):
-        there = len(getattr(images, f"{split}_labels"))
-        if limit and limit > there:
+        count = len(getattr(images, f"{split}_labels"))
+        if limit and limit > count:
             raise UserError(
-                f"params.yaml: data.{split}_limit: asks for {limit} images, but {images.label} has {there}; lower it"
+                f"{split}_limit: asks for {limit} images, but {images.label} has {count}; lower it"
             )
     return images.limited(settings.train_limit, settings.test_limit)

@@ -7,10 +7,12 @@ from pathlib import PurePosixPath
 import numpy as np
 import torch
 
-from mlegfn import paths
+from mlegfn.artifacts import expanded
 from mlegfn.data.containers import files
 from mlegfn.data.images import Images
 from mlegfn.errors import UserError
+
+__all__ = ["decode", "label_of", "load", "place"]
 
 SIDE = 1024  # largest width and height, pixels
 TOTAL_PIXEL_BYTES = 4 * 2**30
@@ -31,7 +33,7 @@ def load(path):
     """
     from tqdm import tqdm
 
-    path = paths.expanded(path)
+    path = expanded(path)
     splits, like, total = {"train": {}, "test": {}}, None, 0
     for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
         if (at := place(path, name)) is None:
@@ -63,7 +65,7 @@ def load(path):
 
 def label_of(path):
     """The archive's name without its endings: ``birds.tar.xz`` → ``birds``."""
-    name = paths.expanded(path).resolve().name
+    name = expanded(path).resolve().name
     for ending in (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"):
         if name.lower().endswith(ending):
             return name[: -len(ending)] or name

@@ -9,6 +9,8 @@ from mlegfn.data import cifar10_batches, cifar10_mirror
 from mlegfn.data.images import Images
 from mlegfn.errors import UserError
 
+__all__ = ["load"]
+
 
 def load(per_batch=None):
     """5 · ``per_batch`` + ``per_batch`` colour images of 32×32 in 256 levels; equal whichever way they come.

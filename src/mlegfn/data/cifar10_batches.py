@@ -13,6 +13,8 @@ import torch
 
 from mlegfn.errors import UserError
 
+__all__ = ["cached", "files", "folder", "from_archive", "from_folder"]
+
 
 def folder():
     """Where a download is kept: ``$MLEGFN_DATA``, else data/.cache."""

@@ -18,6 +18,8 @@ from mlegfn.data.containers import files
 from mlegfn.data.images import pixels_sha256
 from mlegfn.errors import UserError
 
+__all__ = ["read"]
+
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {
     "train": tuple(f"data_batch_{k}" for k in range(1, 6)),
@@ -26,7 +28,7 @@ BATCHES = {
 PER_BATCH = 10_000
 KNOWN = 1017
 # SHA-256 of the first KNOWN images of every batch of a split: of the levels [N, C, H, W], as
-# images.pixels_sha256 computes it (data.sha256_* of the scale cifar10-cpu), and of the labels, a byte each.
+# images.pixels_sha256 computes it (data.sha256_* of the scale cifar10_cpu), and of the labels, a byte each.
 PIXELS = {
     "train": "0925b2b5ed6156049796d65173df94003a34fe2c81f86f8d26bb5eab086f0657",
     "test": "2c64b81a519186681be7080da632757a9e060e16b6a4bfe963ef342b6ba0f15c",
@@ -75,23 +77,25 @@ def _images(path, count):
     """The first ``count`` images of every batch, from files of any order."""
     from tqdm import tqdm
 
-    found = {}  # (batch, index) → (name, pixels, label)
+    images = {}  # (batch, index) → (name, pixels, label)
     for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
         if (at := place(path, name)) is None:
             continue
         key = _key(path, name, *at[1:])
-        if key in found:
-            raise UserError(f"{path}: {name!r}: is the same image of CIFAR-10 as {found[key][0]!r}; keep one")
+        if key in images:
+            raise UserError(
+                f"{path}: {name!r}: is the same image of CIFAR-10 as {images[key][0]!r}; keep one"
+            )
         pixels = _pixels(path, name, content) if key[1] < count else None  # None: not wanted
-        found[key] = name, pixels, CLASSES.index(at[2])
+        images[key] = name, pixels, CLASSES.index(at[2])
     wanted = {split: [(b, i) for b in batches for i in range(count)] for split, batches in BATCHES.items()}
-    lacking = [key for keys in wanted.values() for key in keys if key not in found]
+    lacking = [key for keys in wanted.values() for key in keys if key not in images]
     if lacking:
         raise UserError(
             f"{path}: lacks {len(lacking)} of the first {count} images of CIFAR-10's batches, beginning with "
             f"{lacking[0][0]}_{lacking[0][1]:05}; name a copy that has them, or unset it to download"
         )
-    return tuple(_split(path, split, [found[key][1:] for key in keys]) for split, keys in wanted.items())
+    return tuple(_split(path, split, [images[key][1:] for key in keys]) for split, keys in wanted.items())
 
 
 def _key(path, name, split, label):
@@ -125,7 +129,7 @@ def _split(path, split, images):
     pixels = torch.from_numpy(np.stack([pixels for pixels, _ in images]))
     labels = torch.tensor([label for _, label in images], dtype=torch.int64)
     batches = len(BATCHES[split])
-    known = [torch.cat([part[:KNOWN] for part in each.chunk(batches)]) for each in (pixels, labels)]
+    known = [torch.cat([part[:KNOWN] for part in whole.chunk(batches)]) for whole in (pixels, labels)]
     for what, expected, hashed in (
         ("pixels", PIXELS[split], pixels_sha256(known[0])),
         ("labels", LABELS[split], hashlib.sha256(known[1].to(torch.uint8).numpy().data).hexdigest()),

@@ -13,8 +13,10 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from mlegfn import paths
+from mlegfn.artifacts import expanded
 from mlegfn.errors import UserError
+
+__all__ = ["files"]
 
 FILE_BYTES = 16 * 2**20  # one file, unpacked
 TOTAL_BYTES = 4 * 2**30  # all of them
@@ -27,7 +29,7 @@ def files(path):
 
     :raises UserError: naming the archive and the file in it, if it is broken, hostile or too large
     """
-    path = paths.expanded(path)
+    path = expanded(path)
     if path.is_dir():
         reader = _folder
     elif not path.is_file():

@@ -7,8 +7,10 @@ import torch
 
 from mlegfn.data.images import Images
 
+__all__ = ["load", "split"]
 
-def load():
+
+def load() -> Images:
     """All digits in a fixed split: 1,437 to train on, 360 to test, every class in equal shares."""
     from sklearn.datasets import load_digits
 
@@ -28,7 +30,7 @@ def load():
     )
 
 
-def split(labels):
+def split(labels: torch.Tensor) -> torch.Tensor:
     """Which images are for testing, bool [N]: every fifth of the images ordered by class.
 
     Every fifth in the data's own order would be wrong: whole stretches of it count 0, 1, …, 9, so that a

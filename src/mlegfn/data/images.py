@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_to
 
-from mlegfn.artifacts import read_json, write_bytes, write_json
+from mlegfn.artifacts import StrPath, read_json, write_bytes, write_json
 from mlegfn.errors import UserError
+
+__all__ = ["Images", "load_images", "pixels_sha256", "save_images", "scale_to_unit", "to_levels"]
 
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -35,12 +37,12 @@ class Images:
     source: str
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
         return tuple(self.train_images.shape[1:])
 
     @cached_property
-    def record(self):
+    def record(self) -> dict[str, object]:
         """What dataset.json says of these images: where from, how many, of what shape, and their hashes."""
         return {
             "source": self.source,
@@ -54,7 +56,7 @@ class Images:
             "sha256_test": pixels_sha256(self.test_images),
         }
 
-    def limited(self, train=None, test=None):
+    def limited(self, train: int | None = None, test: int | None = None) -> "Images":
         """The first ``train`` and ``test`` images; None = all."""
         return replace(
             self,
@@ -65,7 +67,7 @@ class Images:
         )
 
 
-def scale_to_unit(images, levels):
+def scale_to_unit(images: torch.Tensor, levels: int) -> torch.Tensor:
     """Levels to the network's range: x = 2k/(levels − 1) − 1, float32 in [−1, 1], on the same device.
 
     :param images: uint8 tensor of any shape, values 0 … levels − 1
@@ -77,7 +79,7 @@ def scale_to_unit(images, levels):
     return images.float() * 2 / (levels - 1) - 1
 
 
-def to_levels(x, levels):
+def to_levels(x: torch.Tensor, levels: int) -> torch.Tensor:
     """The nearest level of each value, clipped to the range: the inverse of :func:`scale_to_unit`, uint8."""
     _check_levels(levels)
     if not torch.isfinite(x).all():
@@ -85,17 +87,17 @@ def to_levels(x, levels):
     return ((x + 1) * ((levels - 1) / 2)).round().clamp(0, levels - 1).to(torch.uint8)
 
 
-def _check_levels(levels):
+def _check_levels(levels: int) -> None:
     if not 2 <= levels <= 256:
         raise ValueError(f"levels must be from 2 to 256, not {levels}")
 
 
-def pixels_sha256(images):
+def pixels_sha256(images: torch.Tensor) -> str:
     """Hex SHA-256 of the levels in memory order [N, C, H, W]."""
     return hashlib.sha256(images.contiguous().numpy().data).hexdigest()
 
 
-def save_images(images, folder):
+def save_images(images: Images, folder: StrPath) -> None:
     """Write ``images.safetensors`` and ``dataset.json``; equal images give equal bytes."""
     folder = Path(folder)
     content = tensors_to({name: getattr(images, name).contiguous() for name in TENSORS})
@@ -103,22 +105,21 @@ def save_images(images, folder):
     write_json(folder / "dataset.json", {**images.record, "sha256_file": hashlib.sha256(content).hexdigest()})
 
 
-def load_images(folder):
-    """The images of ``data/<scale>/``, verified.
+def load_images(folder: StrPath) -> Images:
+    """The images that :func:`save_images` wrote into ``folder``, verified.
 
-    :raises UserError: if a file is missing, truncated or altered: which, both hashes, and what to do
+    :raises UserError: if a file is missing, truncated or altered; it names the file, and both hashes
     """
     folder = Path(folder)
     file = folder / "images.safetensors"
-    again = f"`dvc repro fetch@{folder.name}` or `make restore` makes it anew"
     dataset = read_json(folder / "dataset.json")
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{file}: not found; {again}") from None
+        raise UserError(f"{file}: not found") from None
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); {again}") from None
-    altered = UserError(f"{folder / 'dataset.json'}: altered, or from another version; {again}")
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    altered = UserError(f"{folder / 'dataset.json'}: altered, or written by another version")
     try:
         expected = dataset.pop("sha256_file")
         settings = {name: dataset[name] for name in ("levels", "label", "classes", "source")}
@@ -126,11 +127,12 @@ def load_images(folder):
         raise altered from None
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise UserError(f"{file}: altered or truncated: SHA-256 expected {expected}, found {found}; {again}")
+        raise UserError(f"{file}: altered or truncated: SHA-256 expected {expected}, found {found}")
     try:
-        images = Images(**tensors_from(content), **settings)
-    except (SafetensorError, TypeError) as error:
-        raise UserError(f"{file}: no file of images ({error}); {again}") from None
+        tensors = tensors_from(content)
+        images = Images(*(tensors[name] for name in TENSORS), **settings)  # type: ignore[arg-type]  # four of them
+    except (SafetensorError, KeyError) as error:
+        raise UserError(f"{file}: no file of images ({error})") from None
     if images.record != dataset:
         raise altered
     return images

@@ -3,14 +3,19 @@
 A. Gretton, K. Borgwardt, M. Rasch, B. Schölkopf, A. Smola, *A Kernel Two-Sample Test*, JMLR 13 (2012).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
+from torch import Tensor
+
+__all__ = ["BANDWIDTHS", "mmd2_unbiased", "mmd_floor"]
 
 # A mixture of widths, so that no scale of the planar problems (0.1 to 4) is missed.
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 ROWS = 64  # at once: what each exponential reads is then still in the processor's cache
 
 
-def mmd2_unbiased(x, y, bandwidths=BANDWIDTHS):
+def mmd2_unbiased(x: Tensor, y: Tensor, bandwidths: Sequence[float] = BANDWIDTHS) -> float:
     """Unbiased estimate of MMD² between the laws of x [n, d] and y [m, d] (their eq. 3), a float:
 
     1/(n(n−1)) Σ_{i≠j} k(x_i, x_j) + 1/(m(m−1)) Σ_{i≠j} k(y_i, y_j) − 2/(nm) Σ_{i,j} k(x_i, y_j)
@@ -33,11 +38,11 @@ def mmd2_unbiased(x, y, bandwidths=BANDWIDTHS):
     x, y = x.double() - centre, y.double() - centre
     n, m = len(x), len(y)
     # k(a, a) = 1, so the diagonals of the first two sums are n and m.
-    within = sum((_within_sum(each, bandwidths) - k) / (k * (k - 1)) for each, k in ((x, n), (y, m)))
+    within = sum((_within_sum(points, bandwidths) - k) / (k * (k - 1)) for points, k in ((x, n), (y, m)))
     return within - 2 * _kernel_sum(x, y, bandwidths) / (n * m)
 
 
-def _within_sum(x, bandwidths):
+def _within_sum(x: Tensor, bandwidths: Sequence[float]) -> float:
     """Σ_{i,j} k(x_i, x_j), with each pair computed once."""
     total = 0.0
     for start in range(0, len(x), ROWS):
@@ -46,7 +51,7 @@ def _within_sum(x, bandwidths):
     return total
 
 
-def _kernel_sum(a, b, bandwidths):
+def _kernel_sum(a: Tensor, b: Tensor, bandwidths: Sequence[float]) -> float:
     """Σ_{i,j} k(a_i, b_j); distances in float64, exponentials in float32, sums of rows in float64."""
     total = torch.zeros((), dtype=torch.float64)
     for part in a.split(ROWS):
@@ -60,7 +65,9 @@ def _kernel_sum(a, b, bandwidths):
     return total.item() / len(bandwidths)
 
 
-def mmd_floor(sampler, n, repeats, bandwidths=BANDWIDTHS):
+def mmd_floor(
+    sampler: Callable[[int, int], Tensor], n: int, repeats: int, bandwidths: Sequence[float] = BANDWIDTHS
+) -> dict[str, float]:
     """What MMD² is between data and data: the floor that no model's samples can be told from.
 
     :param sampler: ``sampler(n, k)`` gives [n, d], independent for each k = 0 … 2·repeats − 1

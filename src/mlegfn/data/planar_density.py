@@ -14,6 +14,8 @@ import torch
 
 from mlegfn.data import planar
 
+__all__ = ["DENSITIES", "entropy", "log_density"]
+
 NODES = 400
 
 
@@ -68,11 +70,11 @@ def _gaussians(x):
 def _circles(x):
     """A circle of radius R smeared by σ: p(x) = e^{−(r−R)²/2σ²} i0e(rR/σ²) / 2πσ², with r = |x|."""
     r, variance = x.norm(dim=1), planar.CIRCLES_STD**2
-    each = [
+    terms = [
         -(r - radius).square() / (2 * variance) + torch.special.i0e(r * radius / variance).log()
         for radius in planar.CIRCLES_RADII
     ]
-    return torch.logaddexp(*each) - math.log(2 * 2 * math.pi * variance)
+    return torch.logaddexp(*terms) - math.log(2 * 2 * math.pi * variance)
 
 
 def _pinwheel(x):
@@ -106,8 +108,10 @@ def _pinwheel(x):
 
 def _moons(x):
     angle, log_weights = _gauss_legendre(0, math.pi)
-    each = [planar.moons_curve(angle, torch.full_like(angle, lower, dtype=torch.bool)) for lower in (0, 1)]
-    return _smeared(x, torch.cat(each), torch.cat([log_weights, log_weights]) - math.log(2), planar.MOONS_STD)
+    curves = [planar.moons_curve(angle, torch.full_like(angle, lower, dtype=torch.bool)) for lower in (0, 1)]
+    return _smeared(
+        x, torch.cat(curves), torch.cat([log_weights, log_weights]) - math.log(2), planar.MOONS_STD
+    )
 
 
 def _swissroll(x):

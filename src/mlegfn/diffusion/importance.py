@@ -99,12 +99,12 @@ def precise_log_weights(
     """
     if not 2 <= start <= cap or start % 2:
         raise ValueError(f"start must be even and between 2 and cap = {cap}, got {start}")
-    found, count = {name: f(range(start)) for name, f in draw.items()}, start
-    while 2 * count <= cap and not all(precise(log_w, tolerance) for log_w in found.values()):
+    tables, count = {name: f(range(start)) for name, f in draw.items()}, start
+    while 2 * count <= cap and not all(precise(log_w, tolerance) for log_w in tables.values()):
         rounds = range(count, 2 * count)
-        found = {name: torch.cat([found[name], f(rounds)], 1) for name, f in draw.items()}
+        tables = {name: torch.cat([tables[name], f(rounds)], 1) for name, f in draw.items()}
         count *= 2
-    return found
+    return tables
 
 
 def precise(log_w: torch.Tensor, tolerance: float) -> bool:

@@ -6,26 +6,20 @@ evaluates those of a slice of the images, and ``reduce_terms`` makes a ``BitsPer
 
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from mlegfn.diffusion.ahead import computed_ahead
 from mlegfn.diffusion.likelihood import BitsPerDim, check_images, noise_of_one, prior_term, progress
 from mlegfn.randomness import generator
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-    from typing import TypeVar
-
     from mlegfn.diffusion.model import DenoisingModel
     from mlegfn.diffusion.process import GaussianDiffusion
-
-    Item = TypeVar("Item")
-    Result = TypeVar("Result")
 
 __all__ = [
     "Design",
@@ -207,7 +201,7 @@ def _noise(
 
     with ThreadPoolExecutor(threads) as pool:
         held = []
-        for rows in _ahead(pool, draw, wanted, 2 * threads):
+        for rows in computed_ahead(pool, draw, wanted, 2 * threads):
             held.append(rows)
             if sum(map(len, held)) >= batch:
                 *full, rest = torch.cat(held).split(batch)
@@ -215,19 +209,6 @@ def _noise(
                 yield from full if held else [*full, rest]
         if held:
             yield torch.cat(held)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: "Callable[[Item], Result]", items: "Iterable[Item]", window: int
-) -> "Iterator[Result]":
-    """``function`` of each item, in their order, computed by the pool at most ``window`` items ahead."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > window:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def join(parts: Iterable[Terms]) -> Terms:

@@ -6,15 +6,17 @@ import torch
 from torch import nn
 from zuko.nn import MLP
 
-from mlegfn.families._orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
-from mlegfn.families._orders.subsets import exact, orders
-from mlegfn.families._orders.tightening import policies, tightened
-from mlegfn.families.comparing import gradient, largest, relative
-from mlegfn.families.family import Check, Family, Fit, Panel
-from mlegfn.families.fitting import bounds, train
+from mlegfn.families.shared.comparing import gradient, largest, relative
+from mlegfn.families.shared.family import Check, Family, Fit, Panel
+from mlegfn.families.shared.fitting import bounds, train
+from mlegfn.families.shared.orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
+from mlegfn.families.shared.orders.subsets import exact, orders
+from mlegfn.families.shared.orders.tightening import policies, tightened
 from mlegfn.objectives.consistency import consistency
 from mlegfn.objectives.kl_balance import kl_trajectory_balance
 from mlegfn.randomness import generator, seed_layers
+
+__all__ = ["AnyOrder"]
 
 NEVER = -1e30  # the logit of a place that may not be chosen; finite, so that a gradient stays finite
 
@@ -231,9 +233,9 @@ class AnyOrder(Family):
             f"test −ELBO, bits/dim ({count} orders)": -low.mean().item() / unit,
             f"test NLL, bits/dim (importance-weighted, K = {count})": -high.mean().item() / unit,
         }
-        for name, found in tightened(cls, settings.steps, seed).items():
-            scores[f"5 bits, enumerated: NLL above the best, nats ({name})"] = found["NLL"]
-            scores[f"5 bits, enumerated: log p(x) − ELBO, nats ({name})"] = found["gap"]
+        for name, measured in tightened(cls, settings.steps, seed).items():
+            scores[f"5 bits, enumerated: NLL above the best, nats ({name})"] = measured["NLL"]
+            scores[f"5 bits, enumerated: log p(x) − ELBO, nats ({name})"] = measured["gap"]
         path = model.sample_pf((64, *model.shape), generator(seed, "any_order", "sample"))
         shown = path[[48, 32, 16, 0], :16].flatten(0, 1)  # 16, 32, 48 and 64 entries are there
         return Fit(

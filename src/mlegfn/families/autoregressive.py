@@ -5,11 +5,13 @@ import math
 import torch
 from zuko.nn import MaskedMLP
 
-from mlegfn.families._orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
-from mlegfn.families.comparing import gradient, largest, relative
-from mlegfn.families.family import Check, Family, Fit, Panel
-from mlegfn.families.fitting import log_weights, train
+from mlegfn.families.shared.comparing import gradient, largest, relative
+from mlegfn.families.shared.family import Check, Family, Fit, Panel
+from mlegfn.families.shared.fitting import log_weights, train
+from mlegfn.families.shared.orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
 from mlegfn.randomness import generator, seed_layers
+
+__all__ = ["Autoregressive"]
 
 # Times the sum of squared weights. The images are few: without it, bits/dim of training images fall and those of
 # others rise. Of 0, 1e-4, 3e-4 and 1e-3 the best on a sixth of the training images, held out.

@@ -8,13 +8,15 @@ from torch import nn
 from mlegfn.data import planar
 from mlegfn.data.mmd import mmd2_unbiased, mmd_floor
 from mlegfn.data.planar_density import log_density
-from mlegfn.families._bridge.gaussian import Gaussian
-from mlegfn.families._bridge.policies import Affine, Kernel, step_variances
-from mlegfn.families.family import Family, Fit, Panel
-from mlegfn.families.fitting import bounds, train
+from mlegfn.families.shared.bridge.gaussian import Gaussian
+from mlegfn.families.shared.bridge.policies import Affine, Kernel, step_variances
+from mlegfn.families.shared.family import Family, Fit, Panel
+from mlegfn.families.shared.fitting import bounds, train
 from mlegfn.networks.mlp import TimeMLP
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import step_index
+
+__all__ = ["Bridge"]
 
 PROBLEMS = ("8gaussians", "moons")  # x_T and x_0
 VARIANCE = 0.5  # σ² of the reference in units where both ends have variance 1
@@ -135,13 +137,13 @@ class Bridge(Family):
         :param draw_data: (count, generator) → x_0
         :returns: how many trajectories a half-step saw
         """
-        each = settings.model_copy(update={"steps": max(1, settings.steps // (2 * iterations))})
-        count = math.ceil(each.steps * each.batch / self.timesteps)
+        half = settings.model_copy(update={"steps": max(1, settings.steps // (2 * iterations))})
+        count = math.ceil(half.steps * half.batch / self.timesteps)
         for n in range(iterations):
             states = self.sample_pf((count, *self.shape), generator(*key, n, "P_F"))
-            self.fit_policy("P_B", states, each, *key, n, "fit P_B")
+            self.fit_policy("P_B", states, half, *key, n, "fit P_B")
             states = self.sample_pb(draw_data(count, generator(*key, n, "data")), generator(*key, n, "P_B"))
-            self.fit_policy("P_F", states, each, *key, n, "fit P_F")
+            self.fit_policy("P_F", states, half, *key, n, "fit P_F")
         return count
 
     @classmethod
@@ -163,7 +165,7 @@ class Bridge(Family):
 
     @classmethod
     def checks(cls, settings):
-        from mlegfn.families._bridge.checks import all_checks
+        from mlegfn.families.shared.bridge.checks import all_checks
 
         return all_checks(cls, settings)
 
@@ -198,18 +200,18 @@ class Bridge(Family):
             return generator(seed, "bridge", *key)
 
         count = min(SCORED, settings.train_points)
-        fresh = {each: each.sample(2 * count, rng("fresh", each.problem)) for each in (self.prior, data)}
+        fresh = {end: end.sample(2 * count, rng("fresh", end.problem)) for end in (self.prior, data)}
         forward = self.sample_pf((count, 2), rng("P_F"))
         backward = self.sample_pb(fresh[data][count:], rng("P_B"))
         scores = {}
-        for each, made, name in ((data, forward[0], "P_F"), (self.prior, backward[-1], "P_B")):
+        for end, made, name in ((data, forward[0], "P_F"), (self.prior, backward[-1], "P_B")):
             floor = mmd_floor(
-                lambda n, k, each=each: each.to_data(each.sample(n, rng("floor", k))), count, FLOOR_REPEATS
+                lambda n, k, end=end: end.to_data(end.sample(n, rng("floor", k))), count, FLOOR_REPEATS
             )
-            scores[f"MMD² of {name}'s {each.problem} (n = {count})"] = mmd2_unbiased(
-                each.to_data(made), each.to_data(fresh[each][:count])
+            scores[f"MMD² of {name}'s {end.problem} (n = {count})"] = mmd2_unbiased(
+                end.to_data(made), end.to_data(fresh[end][:count])
             )
-            scores[f"MMD² of {each.problem} against itself, 95 %"] = floor["quantile_95"]
+            scores[f"MMD² of {end.problem} against itself, 95 %"] = floor["quantile_95"]
 
         of_all_seeds = generator(0, "bridge", "test")
         test = planar.sample(data.problem, settings.test_points, of_all_seeds)

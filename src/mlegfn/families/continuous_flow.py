@@ -4,12 +4,14 @@ import copy
 
 import torch
 
-from mlegfn.families import _flows
-from mlegfn.families.comparing import gradient, relative
-from mlegfn.families.family import Check, Family
-from mlegfn.families.fitting import train
+from mlegfn.families.shared import flows
+from mlegfn.families.shared.comparing import gradient, relative
+from mlegfn.families.shared.family import Check, Family
+from mlegfn.families.shared.fitting import train
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
+
+__all__ = ["ContinuousFlow"]
 
 
 class ContinuousFlow(Family):
@@ -45,7 +47,7 @@ class ContinuousFlow(Family):
 
         def augmented(elapsed, state):
             s = start + elapsed
-            return _flows.velocity_and_divergence(self.velocity, state[0], s)
+            return flows.velocity_and_divergence(self.velocity, state[0], s)
 
         def plain(elapsed, state):
             return (self.velocity(state[0], start + elapsed),)
@@ -55,15 +57,15 @@ class ContinuousFlow(Family):
         span = torch.tensor([0.0, duration], dtype=x.dtype)
         options = {"step_size": abs(duration) / self.substeps}
         path = odeint(augmented if density else plain, state, span, method="rk4", options=options)
-        return tuple(each[-1] for each in path)
+        return tuple(states[-1] for states in path)
 
     def log_prior(self, x_T):
-        return _flows.log_normal(x_T, self.scale)
+        return flows.log_normal(x_T, self.scale)
 
     def log_pf(self, x_prev, x_t, t):
         start = 1 - (t - 1).to(x_prev.dtype) / self.timesteps
         image, log_det = self.solve(x_prev, start, -1 / self.timesteps, density=True)  # of f⁻¹
-        return log_det + _flows.on_graph(x_t, image)
+        return log_det + flows.on_graph(x_t, image)
 
     def log_pb(self, x_prev, x_t, t):
         return torch.zeros_like(x_prev[:, 0])
@@ -85,21 +87,11 @@ class ContinuousFlow(Family):
 
     def log_prob(self, x, tolerance=None):
         """[N]: log p(x), by *one* solve over [0, 1] with an adaptive scheme of order 5: not how trajectories do it."""
-        from torchdiffeq import odeint
-
-        def augmented(s, state):
-            return _flows.velocity_and_divergence(self.velocity, state[0], s.expand(len(x)))
-
-        if tolerance is None:
-            tolerance = 1e-9 if x.dtype == torch.float64 else 1e-5
-        span = torch.tensor([1.0, 0.0], dtype=x.dtype)
-        state = (x, torch.zeros_like(x[:, 0]))
-        x_T, log_det = odeint(augmented, state, span, rtol=tolerance, atol=tolerance, method="dopri5")
-        return self.log_prior(x_T[-1]) + log_det[-1]
+        return flows.ode_log_prob(self.velocity, x, tolerance)
 
     @classmethod
     def tiny(cls, dtype=torch.float64, seed=0):
-        velocity = _flows.Velocity.tiny(dtype, seed, "continuous flow", "tiny")
+        velocity = flows.Velocity.tiny(dtype, seed, "continuous flow", "tiny")
         return cls(velocity, timesteps=2, substeps=5)
 
     @classmethod
@@ -109,14 +101,14 @@ class ContinuousFlow(Family):
         x = model.sample_pf((64, 2), generator(0, "continuous flow"))[0]
         states = model.sample_pb(x, None)
         trajectory, exact = score(model, states).log_w, model.log_prob(x)
-        _, whole = _flows.value_and_jacobian(lambda y: model.sample_pb(y, None)[-1], x)
-        by_jacobian = _flows.log_normal(states[-1], model.scale) + torch.linalg.slogdet(whole)[1]
-        gradients = [gradient(each.sum(), model.parameters()) for each in (trajectory, exact)]
+        _, whole = flows.value_and_jacobian(lambda y: model.sample_pb(y, None)[-1], x)
+        by_jacobian = flows.log_normal(states[-1], model.scale) + torch.linalg.slogdet(whole)[1]
+        gradients = [gradient(log_p.sum(), model.parameters()) for log_p in (trajectory, exact)]
         again = model._path(states[-1].detach(), 0.0, 1)[-1]
 
-        linear = cls(_flows.LinearField.example(), timesteps=2, substeps=16)
+        linear = cls(flows.LinearField.example(), timesteps=2, substeps=16)
         closed = score(linear, linear.sample_pb(x, None)).log_w - linear.velocity.log_prob(x)
-        mass = _flows.mass(model.log_prob, 12.0, 65)
+        mass = flows.mass(model.log_prob, 12.0, 65)
         return [
             # The scheme's error with 32 steps over [0, 1] is of order (1/32)^4 times derivatives of v below 1: 1e-7.
             Check(
@@ -148,18 +140,18 @@ class ContinuousFlow(Family):
 
     @classmethod
     def fit(cls, settings, seed):
-        data, test = _flows.problem(settings)
+        data, test = flows.problem(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "continuous flow", "init")
-            model = cls(_flows.Velocity(settings.hidden), settings.timesteps)
+            model = cls(flows.Velocity(settings.hidden), settings.timesteps)
 
         def loss(step):
             rng = generator(seed, "continuous flow", step)
-            x = _flows.minibatch(data, settings, rng)
+            x = flows.minibatch(data, settings, rng)
             return model.velocity.matching(x, rng)
 
         train(model.parameters(), loss, settings, f"continuous flow {seed}")
         samples = model.sample_pf(test.shape, generator(seed, "continuous flow", "sample"))
         with torch.no_grad():
             log_prob = copy.deepcopy(model).double().log_prob(test.double(), 1e-6)
-        return _flows.fitted(model, log_prob, "exact, by the ODE", data, test, samples)
+        return flows.fitted(model, log_prob, "exact, by the ODE", data, test, samples)

@@ -9,12 +9,14 @@ from zuko.flows import NICE
 from zuko.lazy import UnconditionalDistribution
 from zuko.transforms import MonotonicRQSTransform
 
-from mlegfn.families import _flows
-from mlegfn.families.comparing import gradient, relative
-from mlegfn.families.family import Check, Family, by_step
-from mlegfn.families.fitting import train
+from mlegfn.families.shared import flows
+from mlegfn.families.shared.comparing import gradient, relative
+from mlegfn.families.shared.family import Check, Family, by_step
+from mlegfn.families.shared.fitting import train
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
+
+__all__ = ["CouplingFlow"]
 
 BOUND = 5.0  # splines act on [−5, 5]², which holds the planar problems, and are the identity elsewhere
 BINS = 16
@@ -36,7 +38,7 @@ class CouplingFlow(Family):
     objective = "KL-TB = −log p(x), by the change of variables"
     data = "pinwheel"
 
-    def __init__(self, timesteps, hidden, bins=BINS, scale=_flows.SCALE, dtype=torch.float32):
+    def __init__(self, timesteps, hidden, bins=BINS, scale=flows.SCALE, dtype=torch.float32):
         super().__init__()
         self.timesteps, self.shape, self.scale = timesteps, (2,), scale
         self.flow = NICE(
@@ -57,12 +59,12 @@ class CouplingFlow(Family):
         return self.flow.transform.transforms[t - 1]()
 
     def log_prior(self, x_T):
-        return _flows.log_normal(x_T, self.scale)
+        return flows.log_normal(x_T, self.scale)
 
     def log_pf(self, x_prev, x_t, t):
         def of_step(step, x_prev, x_t):
             image, log_det = self.step(step).call_and_ladj(x_prev)  # of f⁻¹, which is minus that of f
-            return log_det + _flows.on_graph(x_t, image)
+            return log_det + flows.on_graph(x_t, image)
 
         return by_step(t, of_step, x_prev, x_t)
 
@@ -102,13 +104,13 @@ class CouplingFlow(Family):
         x = model.sample_pf((256, 2), generator(0, "coupling flow"))[0]
         states = model.sample_pb(x, None)
         trajectory, exact = score(model, states).log_w, model.log_prob(x)
-        _, whole = _flows.value_and_jacobian(lambda y: model.sample_pb(y, None)[-1], x)
-        by_jacobian = _flows.log_normal(states[-1], model.scale) + torch.linalg.slogdet(whole)[1]
+        _, whole = flows.value_and_jacobian(lambda y: model.sample_pb(y, None)[-1], x)
+        by_jacobian = flows.log_normal(states[-1], model.scale) + torch.linalg.slogdet(whole)[1]
         again = states[-1]
         for t in range(model.timesteps, 0, -1):
             again = model.step(t).inv(again)
-        gradients = [gradient(each.sum(), model.parameters()) for each in (trajectory, exact)]
-        mass = _flows.mass(model.log_prob, 14.0, 561)
+        gradients = [gradient(log_p.sum(), model.parameters()) for log_p in (trajectory, exact)]
+        mass = flows.mass(model.log_prob, 14.0, 561)
         return [
             # Sums of T = 3 numbers of size 1, each rounded at 1e-16; the splines' arithmetic amplifies by their slopes.
             Check("log w, and zuko's log p(x)", (trajectory - exact).abs().max().item(), 1e-12, "nats", 8),
@@ -128,17 +130,17 @@ class CouplingFlow(Family):
 
     @classmethod
     def fit(cls, settings, seed):
-        data, test = _flows.problem(settings)
+        data, test = flows.problem(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "coupling flow", "init")
             model = cls(settings.timesteps, settings.hidden)
 
         def loss(step):
-            x = _flows.minibatch(data, settings, generator(seed, "coupling flow", step))
+            x = flows.minibatch(data, settings, generator(seed, "coupling flow", step))
             return -model.log_prob(x).mean()
 
         train(model.parameters(), loss, settings, f"coupling flow {seed}")
         samples = model.sample_pf(test.shape, generator(seed, "coupling flow", "sample"))
         with torch.no_grad():
             log_prob = model.log_prob(test)
-        return _flows.fitted(model, log_prob, "exact", data, test, samples)
+        return flows.fitted(model, log_prob, "exact", data, test, samples)

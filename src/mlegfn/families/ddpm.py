@@ -10,13 +10,15 @@ from mlegfn.diffusion.model import DenoisingModel
 from mlegfn.diffusion.process import GaussianDiffusion, normal_log_prob
 from mlegfn.diffusion.schedules import betas
 from mlegfn.diffusion.variances import analytic_log_variance
-from mlegfn.families._diffusion.planar import Problem
-from mlegfn.families.comparing import relative
-from mlegfn.families.family import Check, Family
-from mlegfn.families.fitting import log_weights, train
+from mlegfn.families.shared.comparing import relative
+from mlegfn.families.shared.diffusion.planar import Problem
+from mlegfn.families.shared.family import Check, Family
+from mlegfn.families.shared.fitting import log_weights, train
 from mlegfn.networks.mlp import TimeMLP
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
+
+__all__ = ["DDPM", "exact_residuals", "sum_of_divergences", "trajectory_balance"]
 
 
 class DDPM(Family):

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from mlegfn.families.comparing import gradient, relative
-from mlegfn.families.family import Check, Family, Fit, Panel
-from mlegfn.families.fitting import train
+from mlegfn.families.shared.comparing import gradient, relative
+from mlegfn.families.shared.family import Check, Family, Fit, Panel
+from mlegfn.families.shared.fitting import train
 from mlegfn.objectives.balance import (
     detailed_balance,
     flow_matching,
@@ -19,6 +19,8 @@ from mlegfn.randomness import generator, seed_layers
 from mlegfn.targets.enumeration import Enumeration
 from mlegfn.targets.hypergrid import Hypergrid
 from mlegfn.trajectory import score
+
+__all__ = ["OBJECTIVES", "GFlowNet", "at_balance"]
 
 OBJECTIVES = ("flow matching", "detailed balance", "trajectory balance", "sub-trajectory balance")
 EXPLORATION = 0.1  # share of uniform actions while training
@@ -186,7 +188,7 @@ class GFlowNet(Family):
         count = settings.steps * settings.batch
         graph = model.graph
         with torch.no_grad():
-            learned = torch.stack([each.log_prob(each.domain()).exp() for each in models.values()])
+            learned = torch.stack([model.log_prob(model.domain()).exp() for model in models.values()])
         largest = graph.log_prob.exp().max()
         return Fit(
             models["trajectory balance"],

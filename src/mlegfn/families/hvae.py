@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 from mlegfn.data import digits
 from mlegfn.diffusion.decoder import discretised_log_prob
-from mlegfn.families import _proposition_2 as proposition_2
-from mlegfn.families.comparing import gradient, relative
-from mlegfn.families.family import Check, Family, Fit, Panel, by_step
-from mlegfn.families.fitting import log_weights, train
+from mlegfn.families.shared import proposition_2
+from mlegfn.families.shared.comparing import gradient, relative
+from mlegfn.families.shared.family import Check, Family, Fit, Panel, by_step
+from mlegfn.families.shared.fitting import log_weights, train
 from mlegfn.objectives.bounds import elbo, importance_weighted
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers
+
+__all__ = ["HVAE"]
 
 TBC_WEIGHT = (
     0.1  # of Var[log w] beside −ELBO, both in nats; a larger one costs more bound than it saves variance
@@ -237,7 +239,7 @@ class HVAE(Family):
                 mean, _ = layer(mean)
             shown[f"data rebuilt from x_{t}"] = mean.clamp(-1, 1)
         side = math.isqrt(x.shape[1])
-        return [Panel(name, "images", (each.view(-1, side, side) + 1) / 2) for name, each in shown.items()]
+        return [Panel(name, "images", (x.view(-1, side, side) + 1) / 2) for name, x in shown.items()]
 
 
 def gaussian(x, mean, log_variance):

@@ -2,7 +2,9 @@
 
 import torch
 
-from mlegfn.families._diffusion.score import ScoreSDE
+from mlegfn.families.shared.diffusion.score import ScoreSDE
+
+__all__ = ["VariancePreserving"]
 
 BETA_MIN, BETA_MAX = 0.1, 10.0  # a unit horizon
 

@@ -4,7 +4,9 @@ import math
 
 import torch
 
-from mlegfn.families._diffusion.score import ScoreSDE
+from mlegfn.families.shared.diffusion.score import ScoreSDE
+
+__all__ = ["VarianceExploding"]
 
 # Of data with unit variance: σ_max is about the largest distance between two points (Song & Ermon 2020,
 # arXiv 2006.09011, §3.1).

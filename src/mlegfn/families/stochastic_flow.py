@@ -5,12 +5,13 @@ import math
 
 import torch
 
-from mlegfn.families import _flows
-from mlegfn.families.comparing import slope
-from mlegfn.families.continuous_flow import ContinuousFlow
-from mlegfn.families.family import Check, Family, Fit, Panel
-from mlegfn.families.fitting import bounds, log_weights, train
+from mlegfn.families.shared import flows
+from mlegfn.families.shared.comparing import slope
+from mlegfn.families.shared.family import Check, Family, Fit, Panel
+from mlegfn.families.shared.fitting import bounds, log_weights, train
 from mlegfn.randomness import generator, seed_layers
+
+__all__ = ["StochasticFlow", "euler_log_prob", "jacobian_error", "noise_curve", "steps_for"]
 
 SIGMA = 0.5
 
@@ -44,7 +45,7 @@ class StochasticFlow(Family):
         self.std = sigma * math.sqrt(1 / timesteps)
 
     def log_prior(self, x_T):
-        return _flows.log_normal(x_T, self.scale)
+        return flows.log_normal(x_T, self.scale)
 
     def forward_mean(self, x_t, t):
         return x_t + self._drift(x_t, t, 0.5) / self.timesteps
@@ -63,19 +64,19 @@ class StochasticFlow(Family):
         """(y = f⁻¹(x_prev) [N, 2], J(y) [N, 2, 2]) of the Euler step f from t, by Newton's method."""
         y = x_prev
         for _ in range(8):
-            value, matrix = _flows.value_and_jacobian(lambda x: self.forward_mean(x, t), y)
+            value, matrix = flows.value_and_jacobian(lambda x: self.forward_mean(x, t), y)
             y = y - torch.linalg.solve(matrix, value - x_prev)
-        return y, _flows.value_and_jacobian(lambda x: self.forward_mean(x, t), y)[1]
+        return y, flows.value_and_jacobian(lambda x: self.forward_mean(x, t), y)[1]
 
     def log_pf(self, x_prev, x_t, t):
-        return _flows.log_normal(x_prev - self.forward_mean(x_t, t), self.std)
+        return flows.log_normal(x_prev - self.forward_mean(x_t, t), self.std)
 
     def log_pb(self, x_prev, x_t, t):
         if self.reversal != "inverse":
-            return _flows.log_normal(x_t - self.backward_mean(x_prev, t), self.std)
+            return flows.log_normal(x_t - self.backward_mean(x_prev, t), self.std)
         y, matrix = self.inverse(x_prev, t)
         residual = (matrix @ (x_t - y)[..., None])[..., 0]
-        return _flows.log_normal(residual, self.std) + torch.linalg.slogdet(matrix)[1]
+        return flows.log_normal(residual, self.std) + torch.linalg.slogdet(matrix)[1]
 
     def step_pb(self, x_prev, t, noise):
         """x_t ~ P_B(·|x_{t−1}), from ``noise`` of N(0, I)."""
@@ -104,17 +105,17 @@ class StochasticFlow(Family):
     @classmethod
     def tiny(cls, dtype=torch.float64, seed=0):
         # smallest: with 4 steps the score must not change by orders of magnitude within one
-        velocity = _flows.Velocity.tiny(dtype, seed, "stochastic flow", "tiny", smallest=0.6)
+        velocity = flows.Velocity.tiny(dtype, seed, "stochastic flow", "tiny", smallest=0.6)
         return cls(velocity, timesteps=4, sigma=0.5)
 
     @classmethod
     def checks(cls, settings):
         """No step here is trained: a nonlinear field (a random network), and a linear one that is known exactly."""
-        linear, bent = _flows.LinearField.example(), cls.tiny().velocity
+        linear, bent = flows.LinearField.example(), cls.tiny().velocity
         x = 1.5 * torch.randn(32, 2, generator=generator(0, "stochastic flow", "x"), dtype=torch.float64)
         halves = [2.0**-k for k in range(1, 9)]
         with torch.no_grad():
-            ode = ContinuousFlow(bent, 1).log_prob(x, 1e-11)
+            ode = flows.ode_log_prob(bent, x, 1e-11)
             one_step = torch.tensor([[sigma, jacobian_error(bent, x, sigma)] for sigma in halves])
             exact = [
                 (linear.expected_log_w(x, sigma, steps_for(sigma)) - linear.log_prob(x)).abs().max().item()
@@ -127,7 +128,7 @@ class StochasticFlow(Family):
             broken = noise_curve(linear, linear.log_prob(x), x, smaller, lambda sigma: 8)
             steps = [64, 256, 1024]
             scored = [log_weights(cls(linear, T, 0.5), x, 8, generator(0, "score", T)) for T in steps]
-            scored = [(each - linear.log_prob(x)[:, None]).square().mean().sqrt().item() for each in scored]
+            scored = [(log_w - linear.log_prob(x)[:, None]).square().mean().sqrt().item() for log_w in scored]
 
         def trend(what, points, expected, proposition=None):
             # 256 trajectories a point: a root mean square is known to 6 %, and a slope over six octaves to 0.02. The
@@ -160,14 +161,14 @@ class StochasticFlow(Family):
 
     @classmethod
     def fit(cls, settings, seed):
-        data, test = _flows.problem(settings)
+        data, test = flows.problem(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "stochastic flow", "init")
-            model = cls(_flows.Velocity(settings.hidden), settings.timesteps, SIGMA)
+            model = cls(flows.Velocity(settings.hidden), settings.timesteps, SIGMA)
 
         def loss(step):
             rng = generator(seed, "stochastic flow", step)
-            return model.velocity.matching(_flows.minibatch(data, settings, rng), rng)
+            return model.velocity.matching(flows.minibatch(data, settings, rng), rng)
 
         train(model.parameters(), loss, settings, f"stochastic flow {seed}")
         samples = model.sample_pf(test.shape, generator(seed, "stochastic flow", "sample"))
@@ -175,9 +176,9 @@ class StochasticFlow(Family):
         velocity, few = copy.deepcopy(model.velocity).double(), test[:32].double()
         levels = [2.0**-k for k in range(1, 12) if steps_for(2.0**-k) <= settings.timesteps**2]
         with torch.no_grad():
-            ode = ContinuousFlow(velocity, 1).log_prob(few, 1e-8)
+            ode = flows.ode_log_prob(velocity, few, 1e-8)
             curve = noise_curve(velocity, ode, few, levels, steps_for)
-        scores = _flows.scores(high, f"importance-weighted, K = {settings.trajectories}", test, samples[0])
+        scores = flows.scores(high, f"importance-weighted, K = {settings.trajectories}", test, samples[0])
         return Fit(
             model,
             {"−ELBO, nats": -low.mean().item(), **scores},
@@ -235,4 +236,4 @@ def euler_log_prob(velocity, x, steps):
         return x
 
     x_T = backwards(x)
-    return pair.log_prior(x_T) - torch.linalg.slogdet(_flows.value_and_jacobian(forwards, x_T)[1])[1]
+    return pair.log_prior(x_T) - torch.linalg.slogdet(flows.value_and_jacobian(forwards, x_T)[1])[1]

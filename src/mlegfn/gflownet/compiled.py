@@ -3,7 +3,7 @@
 In PyTorch a step of a rollout is a dozen operations on a few kilobytes, and each costs more to start than to do. Here
 a step is one loop, with the matrix products by BLAS. The activations are kept, so that nothing is evaluated twice: for
 log P_F(a|s) = z_a − log Σ e^z the gradient in the logits z is (1_a − P_F)·g, and from there it is that of a
-perceptron. ``tests/test_compiled.py`` holds both to what autograd gives.
+perceptron. ``tests/mlegfn/gflownet/test_compiled.py`` holds both to what autograd gives.
 """
 
 import numba

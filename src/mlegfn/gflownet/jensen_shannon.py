@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mlegfn.randomness import generator
-from mlegfn.targets._points import as_points
+from mlegfn.targets.points import as_points
 
 __all__ = ["JSD", "bin_probabilities", "jensen_shannon", "of_densities", "of_samples", "sampling_floor"]
 
@@ -74,7 +74,7 @@ def sampling_floor(target, count, bins=50, repeats=20, seed=0):
         raise ValueError(f"a standard error needs at least two repeats, got {repeats}")
     probabilities = bin_probabilities(target, bins)
     rng = generator(seed, "jensen-shannon", "floor", count, bins)
-    found = torch.stack(
+    estimates = torch.stack(
         [
             _of_counts(
                 torch.multinomial(probabilities, count, replacement=True, generator=rng), probabilities
@@ -82,7 +82,7 @@ def sampling_floor(target, count, bins=50, repeats=20, seed=0):
             for _ in range(repeats)
         ]
     )
-    return found.mean().item(), (found.std() / math.sqrt(repeats)).item()
+    return estimates.mean().item(), (estimates.std() / math.sqrt(repeats)).item()
 
 
 def bin_probabilities(target, bins):

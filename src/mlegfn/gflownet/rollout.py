@@ -70,9 +70,9 @@ def rollout(policy, environment, count, rng, exploration=0.0, table=None):
         log_pb, lengths = environment.log_pb(children), torch.full((count,), len(steps))
     else:
         if end is not None:  # those at the end stayed only so that the others could go on
-            there = (positions < end).nonzero()[:, 0]
+            going = (positions < end).nonzero()[:, 0]
             kept = (positions, actions, owner, time)
-            positions, actions, owner, time = (values.index_select(0, there) for values in kept)
+            positions, actions, owner, time = (values.index_select(0, going) for values in kept)
             gone = (at < end).nonzero()[:, 0]
             at, live = at[gone], live[gone]
         stop, go = (actions == last).nonzero()[:, 0], (actions != last).nonzero()[:, 0]

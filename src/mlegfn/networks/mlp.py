@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = ["TimeMLP"]
@@ -26,7 +26,10 @@ class TimeMLP(nn.Module):
     times, so they are computed for all of them once a call and looked up.
     """
 
-    def __init__(self, timesteps, hidden, layers, outputs=1):
+    waves: Tensor
+    time_features: Tensor
+
+    def __init__(self, timesteps: int, hidden: int, layers: int, outputs: int = 1) -> None:
         super().__init__()
         self.outputs = outputs
         self.sizes = [2 * WAVES, *[hidden] * (layers + 1), 1]
@@ -38,7 +41,7 @@ class TimeMLP(nn.Module):
         self.register_buffer("waves", plane_waves(), persistent=False)
         self.register_buffer("time_features", time_features(timesteps), persistent=False)
 
-    def forward(self, x, time):
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
         amplitude, first, *shifts, gain = self.time(self.time_features).split(self.sizes, 1)
         angle = x @ self.waves
         waves = torch.cat([angle.sin(), angle.cos()], 1) * F.embedding(time, amplitude)
@@ -46,11 +49,11 @@ class TimeMLP(nn.Module):
         for layer, shift in zip(self.layers, shifts, strict=True):
             h = h + F.silu(layer(h) + F.embedding(time, shift))
         linear = F.embedding(time, gain) * x
-        out = self.exit(h)
+        out: Tensor = self.exit(h)
         return out + (linear if self.outputs == 1 else F.pad(linear, (0, 2)))
 
 
-def plane_waves():
+def plane_waves() -> Tensor:
     """[2, WAVES] wave vectors: normal with standard deviation WAVE_SCALE, but spread evenly, not drawn.
 
     Lengths are the quantiles of that normal's length (Rayleigh), directions turn by the golden angle.
@@ -61,7 +64,7 @@ def plane_waves():
     return torch.stack([length * direction.cos(), length * direction.sin()]).float()
 
 
-def time_features(timesteps):
+def time_features(timesteps: int) -> Tensor:
     """[T, TIME_FEATURES]: sines and cosines of t over periods from 2π to T·2π steps."""
     half = TIME_FEATURES // 2
     frequency = torch.exp(-math.log(max(timesteps, 2)) * torch.arange(half) / (half - 1))

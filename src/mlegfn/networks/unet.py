@@ -1,20 +1,29 @@
 """DDPM's U-Net, as diffusers' UNet2DModel with the settings that make the two equal."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+    from torch import Tensor, nn
 
 __all__ = ["build_unet", "eps_network", "reinitialise"]
 
 
 def build_unet(
-    channels,
-    size,
-    block_out_channels,
-    attention,
-    layers_per_block,
-    norm_num_groups,
-    dropout,
-    learned_variance=False,
-):
+    channels: int,
+    size: int,
+    block_out_channels: Sequence[int],
+    attention: Sequence[bool],
+    layers_per_block: int,
+    norm_num_groups: int,
+    dropout: float,
+    learned_variance: bool = False,
+) -> nn.Module:
     """A ``UNet2DModel`` for [N, channels, size, size] that computes what DDPM's network does.
 
     diffusers' class defaults differ from DDPM in norm_eps, downsample_padding, flip_sin_to_cos,
@@ -43,10 +52,10 @@ def build_unet(
         freq_shift=1,
         attention_head_dim=None,
     )
-    return network
+    return cast("nn.Module", network)
 
 
-def reinitialise(network, generator):
+def reinitialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """DDPM's initialisation, in place: fan_avg uniform weights, zero biases, and a scale of 1e-10 on the
     last convolution of each residual block, the attention's output projection and the output
     convolution, so that the network starts near zero (hojonathanho/diffusion, nn.py)."""
@@ -65,6 +74,6 @@ def reinitialise(network, generator):
     return network
 
 
-def eps_network(unet):
+def eps_network(unet: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     """The plain function (x, time) → output that ``DenoisingModel`` wants."""
     return lambda x, time: unet(x, time, return_dict=False)[0]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlegfn.objectives._check import finite, shapes
+from mlegfn.objectives.checks import finite, shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +47,8 @@ def detailed_balance(
     log_flow: Tensor, log_pf: Tensor, log_pb: Tensor, lengths: Tensor | None = None
 ) -> Tensor:
     """[N, T+1], [N, T], [N, T] → [N, T]: (log F(s)P_F(s'|s) − log F(s')P_B(s|s'))², arXiv 2111.09266."""
-    log_flow, log_ratio, there = _trajectories(log_flow, log_pf, log_pb, lengths)
-    return ((log_flow[:, :-1] - log_flow[:, 1:] + log_ratio) * there[:, 1:]).square()
+    log_flow, log_ratio, inside = _trajectories(log_flow, log_pf, log_pb, lengths)
+    return ((log_flow[:, :-1] - log_flow[:, 1:] + log_ratio) * inside[:, 1:]).square()
 
 
 def trajectory_balance(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor, log_z: Tensor) -> Tensor:
@@ -81,15 +81,15 @@ def sub_trajectory_balance(
     """
     if not lam >= 0:
         raise ValueError(f"lam must be ≥ 0, got {lam}")
-    log_flow, log_ratio, there = _trajectories(log_flow, log_pf, log_pb, lengths)
+    log_flow, log_ratio, inside = _trajectories(log_flow, log_pf, log_pb, lengths)
     potential = log_flow - torch.nn.functional.pad(log_ratio.cumsum(1), (1, 0))
     residual = potential[:, :, None] - potential[:, None, :]
     place = torch.arange(log_flow.shape[1], device=log_flow.device)
     span = (place - place[:, None]).to(log_flow.dtype)
-    longest = there.sum(1)[:, None, None] - 1
+    longest = inside.sum(1)[:, None, None] - 1
     # Divided by the largest weight of its trajectory, which can neither overflow nor vanish.
     weight = lam ** (span - 1).clamp(min=0) if lam <= 1 else (1 / lam) ** (longest - span).clamp(min=0)
-    weight = weight * (there[:, None, :] & (span > 0))
+    weight = weight * (inside[:, None, :] & (span > 0))
     return (weight * residual.square()).sum((1, 2)) / weight.sum((1, 2))
 
 
@@ -103,9 +103,10 @@ def _trajectories(
     shapes(log_flow=(log_flow, "N T+1"), lengths=(lengths, "N"))
     if not lengths.is_cuda and len(lengths) and not (lengths.min() >= 1 and lengths.max() <= sizes["T"]):
         raise ValueError(f"lengths must be in 1…{sizes['T']}, the transitions of each trajectory")
-    there = torch.arange(sizes["T"] + 1, device=log_flow.device) <= lengths[:, None]
+    inside = torch.arange(sizes["T"] + 1, device=log_flow.device) <= lengths[:, None]
     log_flow, log_pf, log_pb = (
-        x.masked_fill(~m, 0) for x, m in ((log_flow, there), (log_pf, there[:, 1:]), (log_pb, there[:, 1:]))
+        x.masked_fill(~m, 0)
+        for x, m in ((log_flow, inside), (log_pf, inside[:, 1:]), (log_pb, inside[:, 1:]))
     )
     finite(log_flow=log_flow, log_pf=log_pf, log_pb=log_pb)
-    return log_flow, log_pf - log_pb, there
+    return log_flow, log_pf - log_pb, inside

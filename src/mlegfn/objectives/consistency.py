@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlegfn.objectives._check import log_weights
+from mlegfn.objectives.checks import log_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,9 @@ their places, so fixed signs are as good as random ones (Hutchinson's) and need 
 made in pairs, must be shuffled first.
 
 Where ∇f = k f ∇log P_F, as for the α-divergences, the two terms are one, (1+k) f ∇log P_F, and leave-one-out on the
-second alone over-corrects. ``combined`` is our own: one leave-one-out baseline for the sum.
+second alone over-corrects. Where ∇f = ∇log P_F, as for reverse KL, the first term is noise of mean zero, which
+leave-one-out on the second keeps. ``combined`` is our own: one leave-one-out baseline for the sum, without terms of
+mean zero. It is what ``divergences`` use unless told otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ EPS = 1e-8  # assumed: the text that we hold does not give it
 def surrogate(
     f: Tensor,
     log_pf: Tensor,
-    control_variate: str = "leave_one_out",
+    control_variate: str,
     parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
     """[]: a scalar whose gradient is the batch's estimate of E[∇f + f ∇log P_F].

@@ -12,19 +12,18 @@ each gradient is c · E[∇f + f ∇log P_F] with an f that never needs Z (da Si
     Rényi-α      ±log ∫ P_F^α p̄_B^{1−α} / (α−1)           f = g                  c = ±1/((α−1) E g)
 
 ± is the sign of α: for α < 0 the integral is convex and ≥ 1, and 1/(α−1) alone would make the target a maximum. (To
-divide by α, as Cressie & Read do, says the same with another length.) At α = 0 both are zero everywhere; divided by α
-the limit there is forward KL, and at α = 1 it is reverse KL.
+divide by α, as Cressie & Read do, changes the length alone.) At α = 0 both are zero everywhere; divided by α the limit
+there is forward KL, and at α = 1 it is reverse KL.
 
-Factors that are the same for the whole batch (Z^{α−1}, and ``log_scale``: by default the largest log-weight of the
-batch, which is divided out so that nothing overflows; the paper takes it from an initial batch) change the *length* of
-the gradients of Tsallis and forward KL, and nothing of Rényi's.
+Factors of the whole batch (Z^{α−1}, and ``log_scale``: by default the largest log-weight of the batch, so that nothing
+overflows; the paper takes it from an initial batch) change the *length* of the gradients of Tsallis and forward KL.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlegfn.objectives._check import finite, shapes
+from mlegfn.objectives.checks import finite, shapes
 from mlegfn.objectives.control_variates import combined, surrogate
 
 if TYPE_CHECKING:
@@ -34,20 +33,23 @@ if TYPE_CHECKING:
 
 __all__ = ["forward_kl", "renyi", "reverse_kl", "tsallis"]
 
-# What every function here takes and gives:
-#   log_pf, log_pb, log_reward [N], nats, τ ~ P_F; control_variate, parameters: as control_variates.surrogate
-#   → [], a scalar surrogate: its .backward() leaves the gradient estimate; its value is not the divergence
-#   ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 0 or 1
+# Of all: log_pf, log_pb, log_reward [N], nats, τ ~ P_F; control_variate, parameters as control_variates.surrogate
+# → [], a scalar surrogate: its .backward() leaves the gradient estimate; its value is not the divergence.
+# ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 0 or 1.
 
 
 def reverse_kl(
     log_pf: Tensor,
     log_pb: Tensor,
     log_reward: Tensor,
-    control_variate: str = "leave_one_out",
+    control_variate: str = "combined",
     parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
-    """D_KL(P_F‖p̄_B) = E[s] + log Z."""
+    """D_KL(P_F‖p̄_B) = E[s] + log Z.
+
+    ``combined`` leaves out the first term, ∇log P_F, whose mean is zero. ``none`` and ``leave_one_out`` keep it: at
+    balance their variances are (1 − log Z)² and 1, in units of that of ∇log P_F, and that of ``combined`` is 0.
+    """
     s = _log_ratio(log_pf, log_pb, log_reward)
     if control_variate == "combined":  # E[∇log P_F] = 0, so the first term is noise; P_B's own gradient stays
         return combined(s, log_pf) - (log_pb - log_pb.detach()).mean()
@@ -58,7 +60,7 @@ def forward_kl(
     log_pf: Tensor,
     log_pb: Tensor,
     log_reward: Tensor,
-    control_variate: str = "leave_one_out",
+    control_variate: str = "combined",
     parameters: Iterable[Tensor] | None = None,
     log_scale: Tensor | float | None = None,
 ) -> Tensor:
@@ -77,7 +79,7 @@ def tsallis(
     log_pb: Tensor,
     log_reward: Tensor,
     alpha: float = 0.5,
-    control_variate: str = "leave_one_out",
+    control_variate: str = "combined",
     parameters: Iterable[Tensor] | None = None,
     log_scale: Tensor | float | None = None,
 ) -> Tensor:
@@ -91,7 +93,7 @@ def renyi(
     log_pb: Tensor,
     log_reward: Tensor,
     alpha: float = 0.5,
-    control_variate: str = "leave_one_out",
+    control_variate: str = "combined",
     parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
     """Rényi-α divergence of P_F from p̄_B; E[g] by the batch's mean, of which the ratio is biased as 1/N."""
@@ -110,23 +112,18 @@ def _alpha(
 
 
 def _power(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor, alpha: float) -> Tensor:
-    """[N]: log g = (α−1) s."""
     if alpha == 1:
         raise ValueError("alpha = 1 is the KL divergence: use reverse_kl or forward_kl")
     if alpha == 0:
-        raise ValueError(
-            "alpha = 0 has no gradient: the divergence is zero everywhere; its limit is forward_kl"
-        )
+        raise ValueError("alpha = 0: the divergence is zero everywhere; its limit is forward_kl")
     return (alpha - 1) * _log_ratio(log_pf, log_pb, log_reward)
 
 
 def _log_ratio(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor) -> Tensor:
-    """[N]: s."""
     shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"))
     finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward)
     return log_pf - log_pb - log_reward
 
 
 def _weights(log_g: Tensor, log_scale: Tensor | float | None) -> Tensor:
-    """[N]: e^{log g − log_scale}."""
     return (log_g - (log_g.detach().max() if log_scale is None else log_scale)).exp()

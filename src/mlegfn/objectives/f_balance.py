@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mlegfn.objectives._check import finite, shapes
+from mlegfn.objectives.checks import finite, shapes
 
 if TYPE_CHECKING:
     from torch import Tensor

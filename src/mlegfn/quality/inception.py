@@ -33,14 +33,12 @@ def read_inception(path, device="cpu"):
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); put torch-fidelity's {WEIGHTS} there, or null at "
-            "quality.inception in params.yaml"
+            f"{path}: cannot be read ({error.strerror}); expected torch-fidelity's {WEIGHTS}"
         ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != WEIGHTS_SHA256:
         raise UserError(
-            f"{path}: not torch-fidelity's {WEIGHTS}: SHA-256 expected {WEIGHTS_SHA256}, found {found}; "
-            "fetch it again, or put null at quality.inception in params.yaml"
+            f"{path}: not torch-fidelity's {WEIGHTS}: SHA-256 expected {WEIGHTS_SHA256}, found {found}"
         )
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -73,7 +71,7 @@ def frechet(features, others):
         fid_statistics_to_metric,
     )
 
-    pair = [fid_features_to_statistics(each) for each in (features, others)]
+    pair = [fid_features_to_statistics(x) for x in (features, others)]
     return fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID]
 
 
@@ -82,9 +80,9 @@ def inception_score(logits):
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
     splits = 10 if len(logits) >= 5000 else 1
-    found = isc_features_to_metric(logits, splits=splits)
+    metric = isc_features_to_metric(logits, splits=splits)
     return {
-        "mean": found[KEY_METRIC_ISC_MEAN],
-        "standard_deviation": found[KEY_METRIC_ISC_STD] if splits > 1 else None,
+        "mean": metric[KEY_METRIC_ISC_MEAN],
+        "standard_deviation": metric[KEY_METRIC_ISC_STD] if splits > 1 else None,
         "splits": splits,
     }

@@ -14,7 +14,6 @@ BLOCK = 256  # samples drawn at once, from a generator of their own
 PATCH = 4  # pixels; as wide as what a digit's stroke or a CIFAR-10 edge needs
 PATCHES = 8  # of each image
 FLOOR_DRAWS = 10
-NOT_MEASURED = "not measured: quality.inception in params.yaml names no weights file"
 
 
 def draw(model, count, shape, levels, seed, device="cpu"):
@@ -32,12 +31,13 @@ def draw(model, count, shape, levels, seed, device="cpu"):
 
 
 def measure(sample, data, settings, device="cpu"):
-    """Sample quality of one model, the JSON fields of the stage ``quality``.
+    """Sample quality of one model, as JSON has it.
 
     sample: ``sample(n)`` gives n of the model's images, uint8 [n, C, H, W] with ``data.levels`` levels
     data: ``data.images.Images``; the first n test images are compared with, n = ``settings.samples`` or as
         many as the smaller split has
-    settings: ``config.Quality``
+    settings: an object with ``samples``, ``projections``, ``seed`` and ``inception``, the path of the Inception
+        weights or None: FID and Inception Score are None then
 
     The floor is the same measurement with n training images for samples, drawn ``FLOOR_DRAWS`` times: what
     perfect samples of the training distribution give, and how much that number scatters from set to set.
@@ -56,7 +56,7 @@ def measure(sample, data, settings, device="cpu"):
     training = [data.train_images[order[:count]] for order in orders]
     drawn = [distances(images) for images in training]
     samples = sample(count)
-    own, floor = distances(samples), {key: spread([each[key] for each in drawn]) for key in drawn[0]}
+    own, floor = distances(samples), {key: spread([distance[key] for distance in drawn]) for key in drawn[0]}
     if network is None:
         scores = lowest = {"fid": None, "inception_score": None}
     else:
@@ -71,7 +71,6 @@ def measure(sample, data, settings, device="cpu"):
         "patches_per_image": PATCHES,
         "sliced_wasserstein": own,
         **scores,
-        "why": NOT_MEASURED if network is None else None,
         "floor": {"draws": FLOOR_DRAWS, "sliced_wasserstein": floor, **lowest},
     }
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from mlegfn.randomness import seed_layers
-from mlegfn.targets._points import as_points
+from mlegfn.targets.points import as_points
 
 __all__ = ["Banana"]
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from mlegfn.targets._check import listable
+from mlegfn.targets.checks import listable
 
 __all__ = ["Hypergrid"]
 

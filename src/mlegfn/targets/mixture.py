@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from mlegfn.targets._points import as_points
+from mlegfn.targets.points import as_points
 
 __all__ = ["GaussianMixture"]
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from mlegfn.randomness import generator
-from mlegfn.targets._check import legal, listable, state_tensor
+from mlegfn.targets.checks import legal, listable, state_tensor
 
 __all__ = ["Phylogeny", "evolve", "jukes_cantor"]
 
@@ -147,9 +147,9 @@ class Phylogeny:
             first, second = ((clade[:, None] & single) > 0).int().argmax(1), slot + 1
             merged = (partial[row, first] @ transition) * (partial[row, second] @ transition)
             top = merged.amax(2, keepdim=True)
-            there = clade > 0
-            partial[row, first] = torch.where(there[:, None, None], merged / top, partial[row, first])
-            scale += torch.where(there, top.log().sum((1, 2)), 0)
+            inner = clade > 0
+            partial[row, first] = torch.where(inner[:, None, None], merged / top, partial[row, first])
+            scale += torch.where(inner, top.log().sum((1, 2)), 0)
         root, _ = self._roots(states)
         return scale + (partial.mean(3).log().sum(2) * root).sum(1)
 

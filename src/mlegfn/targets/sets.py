@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from mlegfn.randomness import generator
-from mlegfn.targets._check import legal, listable, state_tensor
+from mlegfn.targets.checks import legal, listable, state_tensor
 from mlegfn.targets.enumeration import mean_deviation
 
 __all__ = ["Sets", "log_polynomials"]

@@ -13,7 +13,7 @@ from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.errors import UserError
 from mlegfn.networks.unet import build_unet, reinitialise
 from mlegfn.randomness import generator
-from mlegfn.training.engine import fast_network, place
+from mlegfn.training.compute import fast_network, place
 
 __all__ = [
     "build_network",
@@ -28,14 +28,19 @@ __all__ = [
 
 
 def process_of(settings):
-    """The noising process of ``settings`` (config.Diffusion)."""
+    """The noising process of ``settings`` (with ``timesteps``, ``beta_schedule``, ``beta_start``, ``beta_end``)."""
     return GaussianDiffusion(
         betas(settings.timesteps, settings.beta_schedule, settings.beta_start, settings.beta_end)
     )
 
 
-def build_network(scale, dataset):
-    """The scale's U-Net for images of ``dataset["shape"]`` [C, H, W], with torch's initial weights."""
+def build_network(settings, dataset):
+    """The U-Net of ``settings`` for images of ``dataset["shape"]`` [C, H, W], with torch's initial weights.
+
+    ``settings``, here and below: an object with the attributes ``network`` (a pydantic model of ``build_unet``'s
+    options), ``diffusion`` (a pydantic model: the schedule, ``variance`` and ``decoder``) and ``compute`` (as
+    ``training.compute`` wants it).
+    """
     channels, height, width = dataset["shape"]
     if height != width:
         raise UserError(
@@ -45,11 +50,11 @@ def build_network(scale, dataset):
         return build_unet(
             channels,
             height,
-            learned_variance=scale.diffusion.variance == "learned",
-            **scale.network.model_dump(),
+            learned_variance=settings.diffusion.variance == "learned",
+            **settings.network.model_dump(),
         )
     except ValueError as error:
-        raise UserError(f"params.yaml: network: {error}") from None
+        raise UserError(f"network: {error}") from None
 
 
 def log_variance_of(process, kind, errors):
@@ -66,25 +71,25 @@ def log_variance_of(process, kind, errors):
     return fixed_log_variance(process, kind)
 
 
-def initial_network(scale, dataset, seed):
+def initial_network(settings, dataset, seed):
     """``build_network`` with DDPM's initialisation, a function of the seed."""
-    return reinitialise(build_network(scale, dataset), generator(seed, "init"))
+    return reinitialise(build_network(settings, dataset), generator(seed, "init"))
 
 
-def model_of(network, scale, levels, errors=None):
-    """P_F of a U-Net at a scale's settings; ``errors`` as in ``log_variance_of``.
+def model_of(network, settings, levels, errors=None):
+    """P_F of a U-Net; ``errors`` as in ``log_variance_of``.
 
     Without them the analytic variances are unknown yet, and those of errors of 1, a network that
     predicts nothing, stand in: enough for what reads ε_θ alone.
     """
-    process = process_of(scale.diffusion)
+    process = process_of(settings.diffusion)
     errors = [1.0] * process.timesteps if errors is None else errors
-    table = log_variance_of(process, scale.diffusion.variance, errors)
-    function = fast_network(network, scale.engine)
-    return DenoisingModel(function, process, table, levels, scale.diffusion.decoder)
+    table = log_variance_of(process, settings.diffusion.variance, errors)
+    function = fast_network(network, settings.compute)
+    return DenoisingModel(function, process, table, levels, settings.diffusion.decoder)
 
 
-def write_checkpoint(path, state, scale, dataset, errors, with_training_state=True):
+def write_checkpoint(path, state, settings, dataset, errors, with_training_state=True):
     """Write the folder ``path`` at once: `DDPMPipeline.from_pretrained(path)` opens it (EMA weights).
 
     Beside diffusers' files stand ``mlegfn.json`` (step, data, schedule, the per-step errors behind the
@@ -95,14 +100,14 @@ def write_checkpoint(path, state, scale, dataset, errors, with_training_state=Tr
     from diffusers import DDPMPipeline, DDPMScheduler
     from safetensors.torch import save_file
 
-    averaged = build_network(scale, dataset)
+    averaged = build_network(settings, dataset)
     averaged.load_state_dict(state.ema_weights())
-    process = process_of(scale.diffusion)
+    process = process_of(settings.diffusion)
     scheduler = DDPMScheduler(
         num_train_timesteps=process.timesteps,
         trained_betas=process.beta[1:].tolist(),
         variance_type={"large": "fixed_large", "learned": "learned_range"}.get(
-            scale.diffusion.variance, "fixed_small"
+            settings.diffusion.variance, "fixed_small"
         ),
     )
     with atomic_directory(path) as folder:
@@ -114,7 +119,7 @@ def write_checkpoint(path, state, scale, dataset, errors, with_training_state=Tr
             {
                 "step": state.step,
                 "dataset": dataset,
-                "diffusion": scale.diffusion.model_dump(),
+                "diffusion": settings.diffusion.model_dump(),
                 "epsilon_errors": None if errors is None else [float(e) for e in errors],
             },
         )
@@ -128,11 +133,9 @@ def read_safetensors(path):
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; `dvc repro` or `make restore` makes it") from None
+        raise UserError(f"{path}: not found") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: damaged ({error}); delete its folder and run again, or `make restore`"
-        ) from None
+        raise UserError(f"{path}: damaged ({error})") from None
 
 
 def read_state(path, state):
@@ -146,11 +149,11 @@ def read_state(path, state):
     return record
 
 
-def read_model(path, scale, device="cpu"):
+def read_model(path, settings, device="cpu"):
     """The EMA network of checkpoint ``path`` as a ``DenoisingModel`` in eval mode."""
     path = Path(path)
     record = read_json(path / "mlegfn.json")
-    network = build_network(scale, record["dataset"])
+    network = build_network(settings, record["dataset"])
     weights = read_safetensors(path / "unet" / "diffusion_pytorch_model.safetensors")
     try:
         network.load_state_dict(weights)
@@ -158,8 +161,8 @@ def read_model(path, scale, device="cpu"):
         first = str(error).splitlines()[-1].strip()
         raise UserError(f"{path}: trained with another `network` block ({first})") from None
     if json.dumps(record["diffusion"], sort_keys=True) != json.dumps(
-        scale.diffusion.model_dump(), sort_keys=True
+        settings.diffusion.model_dump(), sort_keys=True
     ):
         raise UserError(f"{path}: trained with another `diffusion` block; run again to retrain it")
-    network = place(network.eval(), scale.engine, device)
-    return model_of(network, scale, record["dataset"]["levels"], record["epsilon_errors"])
+    network = place(network.eval(), settings.compute, device)
+    return model_of(network, settings, record["dataset"]["levels"], record["epsilon_errors"])

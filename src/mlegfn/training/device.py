@@ -1,4 +1,4 @@
-"""Which device a stage computes on."""
+"""Which device a training or evaluation computes on."""
 
 import os
 
@@ -7,29 +7,33 @@ from mlegfn.errors import UserError
 __all__ = ["device_of"]
 
 
-def device_of(scale):
-    """The torch device of a scale, ready: this rank has met the others, and CUDA is as deterministic as
-    ``engine.deterministic`` says. A GPU scale without a GPU is a UserError unless --allow-cpu was given."""
+def device_of(settings):
+    """The torch device of ``settings``, ready: this rank has met the others, and CUDA is as deterministic as
+    ``settings.compute.deterministic`` says.
+
+    ``settings.machine.accelerator`` is ``cpu`` or ``gpu``; a GPU where there is none is a UserError, unless the
+    environment variable MLEGFN_ALLOW_CPU is 1.
+    """
     import torch
 
     from mlegfn.training import distributed
-    from mlegfn.training.engine import make_reproducible
+    from mlegfn.training.compute import make_reproducible
 
-    if scale.accelerator == "gpu" and torch.cuda.is_available():
-        make_reproducible(scale.engine.deterministic)
+    if settings.machine.accelerator == "gpu" and torch.cuda.is_available():
+        make_reproducible(settings.compute.deterministic)
         if distributed.local_rank() >= torch.cuda.device_count():
             raise UserError(
                 f"{distributed.size()} ranks, but {torch.cuda.device_count()} GPU(s) are visible here; "
-                "lower RANKS, or see CUDA_VISIBLE_DEVICES"
+                "start fewer ranks, or see CUDA_VISIBLE_DEVICES"
             )
         device = torch.device("cuda", distributed.local_rank())
         torch.cuda.set_device(device)
-    elif scale.accelerator == "cpu" or os.environ.get("MLEGFN_ALLOW_CPU") == "1":
+    elif settings.machine.accelerator == "cpu" or os.environ.get("MLEGFN_ALLOW_CPU") == "1":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         device = torch.device("cpu")
     else:
         raise UserError(
-            "this scale needs a GPU and torch finds none; `mlegfn doctor` says why, --allow-cpu runs it on the CPU (days)"
+            "the settings ask for a GPU and torch finds none; MLEGFN_ALLOW_CPU=1 (--allow-cpu) lets the CPU do it"
         )
     distributed.join()
     return device

@@ -35,9 +35,10 @@ def extra_states(consistency, timesteps):
 def finetune_gradient(model, images, settings, arm, key, seed, flip, errors=None, kind=None):
     """The ``accumulate`` function of one arm for ``training.loop.train``, and its ``Evaluations``.
 
-    images: as in ``pretraining.anchor_batch``; settings: config.Finetune or config.Planar; ``key`` names the
-    experiment (the arm is not in it: all arms draw the same); errors and kind: as in
-    ``checkpoint.log_variance_of``, for the variances of a respaced chain.
+    images: as in ``pretraining.anchor_batch``; settings: an object with ``batch``, ``anchor`` (read for ``tbc`` only)
+    and ``consistency`` (the chains and the loss of the consistency term); ``key`` names the experiment (the arm is
+    not in it: all arms draw the same); errors and kind: as in ``checkpoint.log_variance_of``, for the variances of a
+    respaced chain.
     """
     tbc = settings.consistency
     likelihood, full_weight = arm_loss(arm, settings)

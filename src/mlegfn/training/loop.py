@@ -1,33 +1,56 @@
-"""The one training loop: every stage that trains gives it a function that accumulates a gradient."""
+"""The training loop: it is given a function that accumulates a gradient."""
 
 import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
 
 from mlegfn.errors import Interrupted
 from mlegfn.training import distributed
+from mlegfn.training.state import OptimizerSettings, TrainingState
 
 __all__ = ["learning_rate", "train"]
+
+Entry = dict[str, Any]  # what is logged of a step: numbers, or 0-d tensors that become some
+
+
+class Saver(Protocol):
+    """Keeps the state of a training that goes on."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, state: TrainingState) -> None: ...
+
 
 # Reading a number back makes the host wait for the GPU, so there it is done once in so many steps.
 READ_EVERY = {"cpu": 1, "cuda": 100}
 
 
-def learning_rate(settings, step):
+def learning_rate(settings: OptimizerSettings, step: int) -> float:
     """lr of 0-based ``step``: linear from 0 over ``warmup`` steps, then constant (DDPM's code)."""
     return settings.lr * min(1.0, step / settings.warmup) if settings.warmup else settings.lr
 
 
-def train(state, accumulate, settings, stop, start=0, after_step=None, description="training", saver=None):
-    """Advance ``state`` (TrainingState) to step ``stop``; resuming is calling it again.
+def train(
+    state: TrainingState,
+    accumulate: Callable[[int], Entry],
+    settings: OptimizerSettings,
+    stop: int,
+    start: int = 0,
+    after_step: Callable[[TrainingState, Entry], object] | None = None,
+    description: str = "training",
+    saver: Saver | None = None,
+) -> TrainingState:
+    """Advance ``state`` to step ``stop``; resuming is calling it again.
 
     accumulate(step) leaves a gradient in the network's parameters and returns a dict of numbers or 0-d
-    tensors; it must draw everything from (seed, step). ``settings``: config.Optimizer; its warm-up counts
-    from step ``start``. after_step(state, entry) is called when a step is complete; on a GPU the entry's tensors
-    are turned into numbers later, in place, all at once. ``saver``: an object with due() and save(state):
+    tensors; it must draw everything from (seed, step). The warm-up of ``settings`` counts from step ``start``. after_step(state, entry) is called when a step is complete; on a GPU the entry's tensors
+    are turned into numbers later, in place, all at once. ``saver`` is
     asked after each step, and made to save before the loop gives in to SIGTERM or Ctrl-C.
     Raises FloatingPointError when the gradient is not finite: nothing is written then.
     Raises Interrupted after SIGTERM, KeyboardInterrupt after Ctrl-C, once the state is saved.
@@ -79,7 +102,7 @@ def train(state, accumulate, settings, stop, start=0, after_step=None, descripti
     return state
 
 
-def read(entries):
+def read(entries: list[Entry]) -> None:
     """Turn the tensors of log entries into numbers, in place and in one transfer, and forget the entries.
 
     Raises FloatingPointError where a gradient norm is not finite.
@@ -98,19 +121,19 @@ def read(entries):
 
 
 @contextlib.contextmanager
-def asked_to_stop(wanted):
+def asked_to_stop(wanted: bool) -> Iterator[list[int]]:
     """Yields [0], which becomes [signal] when SIGTERM or Ctrl-C arrives. A second Ctrl-C acts at once."""
     asked = [0]
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def hear(signum, _):
+    def remember(signum: int, _: object) -> None:
         if signum == signal.SIGINT and asked[0] == signum:
             raise KeyboardInterrupt
         asked[0] = signum
 
-    before = {signum: signal.signal(signum, hear) for signum in (signal.SIGTERM, signal.SIGINT)}
+    before = {signum: signal.signal(signum, remember) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked
     finally:

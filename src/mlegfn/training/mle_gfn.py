@@ -41,8 +41,8 @@ class Evaluations:
 
     def of_all_ranks(self):
         """Their sum over ranks; every rank has to ask."""
-        found = distributed.gather((self.forward, self.backward))
-        return Evaluations(*(sum(column) for column in zip(*found, strict=True)))
+        counts = distributed.gather((self.forward, self.backward))
+        return Evaluations(*(sum(column) for column in zip(*counts, strict=True)))
 
 
 def anchor_loss(model, x0, x_t, t, prediction, kind):

@@ -13,7 +13,7 @@ def anchor_batch(process, images, seed, stage, step, batch, flip):
     """The ``AnchorBatch`` of a step: images, flips, times and noise are functions of (seed, stage, step) and of
     the place in the global batch; a rank of several gets its share of it.
 
-    images: [N, C, H, W] in [−1, 1], or what gives them by index (``stages.inputs.Resident``); ``stage`` is a
+    images: [N, C, H, W] in [−1, 1], or what gives them by index (``data.resident.Resident``); ``stage`` is a
     string or tuple of strings and ints.
     """
     key = stage if isinstance(stage, tuple) else (stage,)
@@ -40,7 +40,7 @@ def flipped(x, generator, count=None):
 def pretrain_gradient(model, images, settings, flip):
     """The ``accumulate`` function of L_simple for ``training.loop.train``, at one evaluation a state.
 
-    images: as in ``anchor_batch``; settings: config.Pretrain.
+    images: as in ``anchor_batch``; settings: an object with ``seed``, ``batch``.
     """
 
     def accumulate(step):

@@ -1,40 +1,21 @@
-"""Where a training in progress keeps its state, so that an interruption costs minutes.
+"""Where a training in progress keeps its state, so that an interruption costs minutes."""
 
-Both engines wipe a stage's declared outputs when it starts, so this lies in results/<scale>/scratch,
-which is neither declared nor tracked, under a fingerprint of settings, code and data: a state that
-belongs to anything else is never found.
-"""
-
-import hashlib
-import json
 import shutil
 import time
 from pathlib import Path
 
-from mlegfn.artifacts import atomic_directory, read_json, sha256, write_json
+from mlegfn.artifacts import atomic_directory, read_json, write_json
 from mlegfn.errors import UserError
 from mlegfn.training import distributed
 from mlegfn.training.checkpoint import read_safetensors
 
-__all__ = ["Scratch", "fingerprint"]
-
-CODE = ("data", "training", "diffusion", "objectives", "networks", "stages", "randomness.py", "trajectory.py")
-
-
-def fingerprint(settings, files=(), folders=()):
-    """Hex digest of a JSON-able value, of files' contents, and of the code that trains."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    package = Path(__file__).parent.parent
-    code = [path for name in CODE for path in sorted([package / name, *(package / name).rglob("*.py")])]
-    inside = [path for folder in folders for path in sorted(Path(folder).rglob("*"))]
-    for path in [*code, *map(Path, files), *inside]:
-        if path.is_file():
-            digest.update(f"{path.name}:{sha256(path)}\n".encode())
-    return digest.hexdigest()[:24]
+__all__ = ["Scratch"]
 
 
 class Scratch:
     """Saved states of one training: ``folder``/<step>/ holds state.safetensors and record.json.
+
+    The folder must belong to exactly this training: whatever state lies in it is taken for one of its own.
 
     ``logs`` (a list of dicts) and ``counts`` (an object whose attributes are numbers, or None) are saved with
     the state and restored into these same objects. ``points``: a folder for what the training has finished on

@@ -1,12 +1,31 @@
 """Everything that a training run is at one moment: weights, EMA, Adam moments, step."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from mlegfn.training.ema import Ema
 
-__all__ = ["TrainingState", "new_state"]
+__all__ = ["OptimizerSettings", "TrainingState", "new_state"]
+
+
+class OptimizerSettings(Protocol):
+    """Of Adam, its learning rate, the clipping of gradients, and the average of weights."""
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def warmup(self) -> int:
+        """Steps over which the learning rate rises."""
+
+    @property
+    def clip(self) -> float:
+        """The largest norm of a gradient."""
+
+    @property
+    def ema_decay(self) -> float: ...
 
 
 @dataclass
@@ -18,7 +37,7 @@ class TrainingState:
     ema: Ema
     step: int = 0
 
-    def tensors(self):
+    def tensors(self) -> dict[str, torch.Tensor]:
         """A flat name → tensor dict of the whole state, for safetensors."""
         flat = {"step": torch.tensor(self.step), "ema.step": torch.tensor(self.ema.optimization_step)}
         names = [name for name, _ in self.network.named_parameters()]
@@ -31,15 +50,15 @@ class TrainingState:
         return {name: value.detach().cpu().contiguous() for name, value in flat.items()}
 
     @torch.no_grad()
-    def load(self, flat):
+    def load(self, flat: dict[str, torch.Tensor]) -> None:
         """Take over the state of ``tensors``, whole or not at all: ValueError if it belongs to another
         network, or lacks something that training on would need."""
         named = dict(self.network.named_parameters())
-        expected, found = (
+        expected, stored = (
             {f"raw.{name}" for name in named},
             {name for name in flat if name.startswith("raw.")},
         )
-        if expected != found or any(flat[f"raw.{n}"].shape != p.shape for n, p in named.items()):
+        if expected != stored or any(flat[f"raw.{n}"].shape != p.shape for n, p in named.items()):
             raise ValueError("the stored state belongs to a network of another architecture")
         moments = {f"adam.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq") for name in named}
         needed = {"step", "ema.step", *(f"ema.{name}" for name in named)}
@@ -62,11 +81,11 @@ class TrainingState:
                     "exp_avg_sq": torch.empty_like(parameter).copy_(flat[f"adam.exp_avg_sq.{name}"]),
                 }
 
-    def _step_device(self, parameter):
+    def _step_device(self, parameter: torch.Tensor) -> torch.device | str:
         """Where Adam keeps its count: a fused one beside the weights, any other on the CPU."""
         return parameter.device if self.optimizer.defaults.get("fused") else "cpu"
 
-    def ema_weights(self):
+    def ema_weights(self) -> dict[str, torch.Tensor]:
         """The network's state dict with the EMA in place of the raw weights."""
         weights = dict(self.network.state_dict())
         weights.update(
@@ -75,8 +94,8 @@ class TrainingState:
         return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
-def new_state(network, settings):
-    """A fresh ``TrainingState`` with Adam and an EMA as ``settings`` (config.Optimizer) say."""
+def new_state(network: torch.nn.Module, settings: OptimizerSettings) -> TrainingState:
+    """A fresh ``TrainingState`` with Adam and an EMA as ``settings`` say."""
     # torch's default on a CPU is a Python loop over the parameters: for the digits' U-Net, a tenth of a step.
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
     return TrainingState(network, optimizer, Ema(network.parameters(), settings.ema_decay))

@@ -1,1 +1,0 @@
-"""Whole small experiments, data to metrics, that need no stage between their parts."""

@@ -1,0 +1,1 @@
+"""The papers reproduced with the library :mod:`mlegfn`: settings, stages, figures, tables, verdicts."""

@@ -1,0 +1,1 @@
+"""The planar problems as 32 bits, beside EB-GFN."""

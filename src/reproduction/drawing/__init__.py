@@ -1,0 +1,1 @@
+"""The figures' style and what several figures are drawn with."""

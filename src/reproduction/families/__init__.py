@@ -1,0 +1,1 @@
+"""Every model family as a GFlowNet: Table 1."""

@@ -1,0 +1,1 @@
+"""The stations' figures, one file each."""

@@ -1,0 +1,88 @@
+"""How the claims about images are decided: the kinds of test, and what the metrics say about each."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from reproduction.images.report.comparison import budgets, differences
+from reproduction.settings.training import Arm
+from reproduction.settings.types import Block
+from reproduction.settings.validation import rule
+from reproduction.verdicts import statistics
+from reproduction.verdicts.evidence import Evidence, Part
+
+__all__ = ["KINDS", "TESTS", "FinetuneBelow"]
+
+
+class FinetuneBelow(Block):
+    """Test NLL of ``arm`` is below that of ``reference``, both fine-tuned from the same checkpoint."""
+
+    kind: Literal["finetune_below"]
+    arm: Arm
+    reference: Literal["baseline", "baseline_next", "simple", "vlb"] = Field(
+        description="another arm; the baseline at the same place (linear between saved steps); its next saved step"
+    )
+    checkpoints: Literal["all", "mean"] = Field(description="at every checkpoint, or averaged over them")
+    at: Literal["last", "every"] = Field(
+        description="after the last fine-tuning step, or at every measured one"
+    )
+    equal: Literal["steps", "evaluations"] = Field(description="what the two have in common")
+
+    @rule("reference", "arm")
+    def two_models(reference, arm):
+        return "must be another one than `arm`" if reference == arm else None
+
+    @rule("equal", "reference")
+    def next_is_of_steps(equal, reference):
+        if reference == "baseline_next" and equal != "steps":
+            return "must be steps, because the reference is baseline_next"
+
+    @rule("at", "checkpoints")
+    def means_are_at_the_end(at, checkpoints):
+        if checkpoints == "mean" and at != "last":
+            return "must be last, because the checkpoints are averaged"
+
+
+def finetune_below(metrics, test):
+    """Parts: checkpoints (× measured steps with ``at: every``), paired by seed and image."""
+    absent = [arm for arm in (test.arm, test.reference) if arm in ("simple", "vlb", "tbc")]
+    absent = [f"arm {arm}" for arm in absent if arm not in metrics.arms]
+    parts, untested, arrays = [], list(absent), {}
+    for checkpoint in () if absent else metrics.checkpoints:
+        places = budgets(metrics, checkpoint, test.arm, test.reference, test.equal)
+        if not places:
+            untested.append(f"checkpoint {checkpoint} (`{test.arm}` and `{test.reference}` do not overlap)")
+            continue
+        for x in places[-1:] if test.at == "last" else places:
+            where = f"checkpoint {checkpoint} + {x:,.0f} {test.equal}"
+            arrays[where] = differences(metrics, checkpoint, test.arm, test.reference, x, test.equal)
+    if test.checkpoints == "mean" and untested:
+        arrays = {}  # the mean over some of the checkpoints is not the mean over all
+    elif test.checkpoints == "mean":
+        arrays = {f"mean of {len(arrays)} checkpoints": np.mean(list(arrays.values()), axis=0)}
+    for where, values in arrays.items():
+        interval = statistics.paired(values)
+        parts.append(Part(where, interval, interval.high < 0))
+    one = len(metrics.seeds) == 1
+    covers = "one seed: the interval covers images only" if one else "interval over seeds and images"
+    if test.reference == "baseline":
+        covers += f"; a straight line lies above a convex curve, which favours `{test.arm}` a little"
+    noun = None if test.checkpoints == "mean" else "checkpoint" if test.at == "last" else "measured point"
+    return Evidence(
+        parts, untested, "bits/dim", _finetune_statement(test), noun, f"{covers}; one pre-training run"
+    )
+
+
+def _finetune_statement(test):
+    how = {"baseline": " (linear between saved steps)", "baseline_next": " (its next saved step)"}
+    when = "after the last" if test.at == "last" else "at every measured"
+    where = "at every checkpoint" if test.checkpoints == "all" else "mean over checkpoints"
+    return (
+        f"test NLL of `{test.arm}` minus `{test.reference}`{how.get(test.reference, '')} at equal {test.equal}, "
+        f"{when} fine-tuning step that both reach, {where}: 95 % interval below 0"
+    )
+
+
+KINDS = {"finetune_below": FinetuneBelow}
+TESTS = {"finetune_below": finetune_below}

@@ -1,0 +1,1 @@
+"""The planar problems: Figure 2."""

@@ -1,0 +1,104 @@
+"""How the claims about planar problems are decided: the kinds of test, and what the metrics say about each."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from reproduction.settings.problems import Problem
+from reproduction.settings.types import Block
+from reproduction.settings.validation import rule
+from reproduction.verdicts import statistics
+from reproduction.verdicts.evidence import Evidence, Part, over_seeds
+from reproduction.verdicts.statistics import Interval
+
+__all__ = ["KINDS", "TESTS", "PlanarBelow", "PlanarWithinFloor"]
+
+Model = Literal["ddpm", "vlb", "mle_gfn"]
+
+
+class PlanarBelow(Block):
+    """``metric`` of ``model`` is below that of ``reference`` on each of ``problems``."""
+
+    kind: Literal["planar_below"]
+    model: Model
+    reference: Model
+    metric: Literal["nll", "elbo_nll", "mmd"]
+    problems: Annotated[list[Problem], Field(min_length=1)]
+
+    @rule("reference", "model")
+    def two_models(reference, model):
+        return "must be another one than `model`" if reference == model else None
+
+
+class PlanarWithinFloor(Block):
+    """MMD² of ``model``'s samples to data is within the 95 % quantile of that between data and data."""
+
+    kind: Literal["planar_within_floor"]
+    model: Model
+    problems: Annotated[list[Problem], Field(min_length=1)]
+
+
+def planar_below(metrics, test):
+    """Parts: problems, paired by seed; with one seed, a normal interval from the estimates' own errors."""
+    parts, untested = [], _absent(metrics, test.problems, test.model, test.reference)
+    one = len(metrics.settings.seeds) == 1
+    for problem in [name for name in test.problems if name not in untested]:
+        own, other = (metrics.values(problem, model, test.metric) for model in (test.model, test.reference))
+        if one and test.metric == "mmd":
+            untested.append(f"{problem} (one seed)")
+            continue
+        errors = [
+            metrics.values(problem, model, "nll_standard_error")[0] for model in (test.model, test.reference)
+        ]
+        interval = over_seeds(own - other, float(np.hypot(*errors)))
+        parts.append(Part(problem, interval, interval.high < 0))
+    return Evidence(
+        parts,
+        untested,
+        "MMD²" if test.metric == "mmd" else "nats",
+        f"{test.metric} of `{test.model}` minus `{test.reference}` on each of {len(test.problems)} problems: "
+        "95 % interval below 0",
+        "problem",
+        "one seed: the interval covers the error of the estimate only" if one else "interval over seeds",
+    )
+
+
+def planar_within_floor(metrics, test):
+    """Parts: problems; the mean over seeds of MMD² minus the 95 % quantile of data against data.
+
+    Here equality is the claim, which no test can show: what is asked is that the mean over seeds stays inside
+    the range in which 95 % of data-against-data values fall. The interval is shown, and does not decide.
+    """
+    parts, untested = [], _absent(metrics, test.problems, test.model)
+    for problem in [name for name in test.problems if name not in untested]:
+        excess = metrics.values(problem, test.model, "mmd")
+        excess = excess - metrics.planar[problem]["mmd_floor"]["quantile_95"]
+        mean, low, high = statistics.student(excess)
+        if len(excess) == 1:
+            low = high = mean
+        parts.append(Part(problem, Interval(mean, low, high, len(excess)), mean <= 0))
+    inside = sum(part.holds for part in parts)
+    notes = f"mean over seeds inside the floor's 95 % quantile at {inside} of {len(parts)} problems"
+    if len(metrics.settings.seeds) == 1:
+        notes += "; one seed: no interval"
+    return Evidence(
+        parts,
+        untested,
+        "MMD²",
+        f"MMD² of `{test.model}` to data, mean over seeds, minus the 95 % quantile of data against data, on each of "
+        f"{len(test.problems)} problems: not above 0",
+        "problem",
+        notes,
+    )
+
+
+def _absent(metrics, problems, *models):
+    """The problems for which this scale has no file, or not all of ``models``."""
+    if any(model not in metrics.planar_models for model in models):
+        return list(problems)
+    return [problem for problem in problems if problem not in metrics.planar]
+
+
+KINDS = {"planar_below": PlanarBelow, "planar_within_floor": PlanarWithinFloor}
+TESTS = {"planar_below": planar_below, "planar_within_floor": planar_within_floor}

@@ -1,0 +1,1 @@
+"""Running, watching and sharing the stages of dvc.yaml."""

@@ -1,0 +1,89 @@
+"""A checkout with the committed results, of which dvc.lock and run records know different parts, and its page."""
+
+import contextlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reproduction.site import build, gather
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCALES = ("digits", "cifar10_cpu", "discrete", "divergences", "gallery")
+
+# Of digits' images the run is recorded, of digits' families dvc.lock alone knows, of the others nothing.
+RECORDED, LOCKED = "images_report@digits", "families_report@digits"
+OUTPUTS = {
+    RECORDED: {
+        f"results/digits/images/{part}": f"{k:032x}.dir"
+        for k, part in enumerate(("figures", "tables", "report"))
+    },
+    LOCKED: {"results/digits/families/figures": "f" * 32 + ".dir"},
+}
+RECORD = {
+    "stage": RECORDED,
+    "command": "mlegfn stage images.report digits",
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "dirty": True,
+    "started": "2026-11-24T12:00:00Z",
+    "wall_s": 12.34,
+    "peak_memory_mib": 321.0,
+    "parameters": {"images.digits.pretrain.batch": 64, "images.digits.data.path": None},
+    "seeds": {"images.digits.finetune.all.seeds": [0, 1, 2]},
+    "inputs": {"results/digits/images/metrics": "5718285b568be8529abe60717e52ef5b.dir"},
+    "outputs": OUTPUTS[RECORDED],
+    "device": {"kind": "cpu", "name": "<i>a processor</i>", "cores": 2, "machine": "x86_64"},
+    "python": "3.11.2",
+    "packages": {"torch": "2.9.0"},
+    "requirements_lock": "ab" * 32,
+}
+
+
+def write_lock(root, outputs):
+    """dvc.lock as JSON, which is YAML too: {stage: {path: MD5}}."""
+    stages = {
+        name: {"cmd": "mlegfn", "outs": [{"path": path, "md5": md5} for path, md5 in outs.items()]}
+        for name, outs in outputs.items()
+    }
+    (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+
+
+def write_record(root, record, experiment="images"):
+    """The record of a stage's run at the scale digits."""
+    folder = root / "results" / "digits" / experiment / "provenance"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{record['stage']}.json").write_text(json.dumps(record))
+
+
+def link_settings(root):
+    """params.yaml and the claims, without results."""
+    for name in ("params.yaml", "claims"):
+        (root / name).symlink_to(REPOSITORY / name)
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """The folder."""
+    root = tmp_path_factory.mktemp("checkout")
+    link_settings(root)
+    for scale in SCALES:
+        for part in REPOSITORY.glob(f"results/{scale}/*/*"):
+            link = root / part.relative_to(REPOSITORY)
+            if part.name != "provenance":
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(part)
+    write_lock(root, OUTPUTS)
+    write_record(root, RECORD)
+    return root
+
+
+@pytest.fixture(scope="session")
+def page(checkout):
+    """``site``: what is gathered of the checkout; ``html``: its page; ``file``: where that lies."""
+    with contextlib.chdir(checkout):
+        site = gather.gather()
+        html = build.render(site)
+    file = checkout / "page.html"
+    file.write_text(html, encoding="utf-8")
+    return SimpleNamespace(site=site, html=html, file=file, root=checkout)
