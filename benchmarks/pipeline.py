@@ -31,12 +31,15 @@ def main():
     parser.add_argument(
         "--beside", type=Path, help="a checkout of another commit with its own .venv, timed likewise"
     )
+    parser.add_argument("--keep", type=Path, help="a folder that does not exist yet, for the clone that ran")
     options = parser.parse_args()
     result = {"scale": options.scale, **provenance(), "cores_used": options.cores}
     with tempfile.TemporaryDirectory(prefix="mlegfn-benchmark-") as folder:
+        result |= measure(
+            REPOSITORY, options.keep.resolve() if options.keep else Path(folder, "this"), options
+        )
         if options.beside:
             result["beside"] = measure(options.beside.resolve(), Path(folder, "beside"), options)
-        result |= measure(REPOSITORY, Path(folder, "this"), options)
     if options.beside:
         result["ratio_whole_run"] = result["whole_run_s"] / result["beside"]["whole_run_s"]
     result["imports_s"] = {
