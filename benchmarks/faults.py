@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py --kills 20 --terms 8 --full 4 --readonly 4
 
-Every trial begins with a copy of a finished checkout of HEAD at the scale smoke in which the seed of pretraining has been
-changed, so that the image experiment has to run again. The run is disturbed, the disturbance is mended, and the same
+Every trial begins with a copy of a finished checkout of HEAD at the scale smoke in which λ and a setting of the 2-D problems
+have been changed, so that an arm of fine-tuning, the 2-D problems and all that follows have to run again. The run is disturbed, the disturbance is mended, and the same
 command is given once more. A trial holds if the disturbed run ended as it should (SIGTERM: exit code 143, no process left;
 full, read-only: exit code 2 and the reason in words), the second one succeeded, every output then equals that of an
 undisturbed run byte for byte, `mlegfn verify` finds them as recorded, and nothing is left to do. Each trial is a line of
@@ -26,7 +26,6 @@ from machine import RESULTS, provenance
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCALE = "smoke"
-SEED = ("images", "smoke", "pretrain", "seed")
 
 
 def main():
@@ -94,13 +93,12 @@ def prepare(work):
 
 
 def copy(base, target):
-    """A copy of the finished checkout whose pretraining has another seed."""
+    """A copy of the finished checkout with other settings."""
     subprocess.run(["cp", "-a", "--reflink=auto", f"{base}/.", str(target)], check=True)
     path = target / "params.yaml"
     head, mark, rest = path.read_text().partition("\n  smoke:\n    machine:")
-    path.write_text(
-        head + mark + rest.replace("    pretrain:\n      seed: 0", "    pretrain:\n      seed: 1", 1)
-    )
+    rest = rest.replace("weight: 0.0001", "weight: 0.01", 1).replace("pretrain_steps: 20\n", "pretrain_steps: 60\n", 1)
+    path.write_text(head + mark + rest)
 
 
 def reproduce(checkout):

@@ -19,7 +19,7 @@ __all__ = ["Planar"]
 
 
 class Consistency(ConsistencyLoss, Chains):
-    """Trajectory-balance consistency, DESIGN §4."""
+    """Trajectory-balance consistency (docs/math.md)."""
 
 
 class Planar(Block):

@@ -74,7 +74,7 @@ class Optimizer(Block):
 
 
 class Chains(Block):
-    """The joint trajectories that the consistency term is over, DESIGN §4; every arm spends their evaluations."""
+    """The joint trajectories that the consistency term is over (docs/math.md); every arm spends their evaluations."""
 
     trajectories: Several = Field(description="M, joint trajectories an image")
     images: Count = Field(description="images a step whose trajectories are drawn")
@@ -88,7 +88,7 @@ class Chains(Block):
 
 
 class ConsistencyLoss(Block):
-    """The consistency term as a loss, DESIGN §4."""
+    """The consistency term as a loss (docs/math.md)."""
 
     weight: NonNegative = Field(
         description="λ on the unbiased variance over trajectories (half of λ on the paper's pairwise square)"
