@@ -208,14 +208,18 @@ def tests(root):
 
 def faults(root):
     """How many runs the campaign of faults disturbed."""
-    result = _benchmark(root, "faults")
+    trials = _benchmark(root, "faults")["trials"]
     names = {
         "kill": "`kill -9`",
         "term": "SIGTERM",
         "full": "a full disk",
         "readonly": "a read-only results folder",
     }
-    held = ", ".join(f"{names[kind]} {count}" for kind, count in result["held"].items())
+    held = ", ".join(
+        f"{name} {sum(trial['holds'] for trial in trials if trial['kind'] == kind)} of "
+        f"{sum(trial['kind'] == kind for trial in trials)}"
+        for kind, name in names.items()
+    )
     return f"a campaign at random moments, in which these held: {held} ([measured](benchmarks/results/faults.json))"
 
 
