@@ -4,7 +4,7 @@
 
 Every trial begins with a copy of a finished checkout of HEAD at the scale smoke in which λ and a setting of the 2-D problems
 have been changed, so that an arm of fine-tuning, the 2-D problems and all that follows have to run again. The run is disturbed, the disturbance is mended, and the same
-command is given once more. A trial holds if the disturbed run ended as it should (SIGTERM: exit code 143, no process left;
+command is given once more. A trial holds if the disturbed run ended as it should (SIGTERM: exit code 143, or by the signal before it has planned, no process left;
 full, read-only: exit code 2 and the reason in words), the second one succeeded, every output then equals that of an
 undisturbed run byte for byte, `mlegfn verify` finds them as recorded, and nothing is left to do. Each trial is a line of
 WORK/trials.jsonl; the end writes benchmarks/results/faults.json. Mounts need root.
@@ -97,7 +97,9 @@ def copy(base, target):
     subprocess.run(["cp", "-a", "--reflink=auto", f"{base}/.", str(target)], check=True)
     path = target / "params.yaml"
     head, mark, rest = path.read_text().partition("\n  smoke:\n    machine:")
-    rest = rest.replace("weight: 0.0001", "weight: 0.01", 1).replace("pretrain_steps: 20\n", "pretrain_steps: 60\n", 1)
+    rest = rest.replace("weight: 0.0001", "weight: 0.01", 1).replace(
+        "pretrain_steps: 20\n", "pretrain_steps: 60\n", 1
+    )
     path.write_text(head + mark + rest)
 
 
@@ -197,7 +199,7 @@ def term(base, trial, draw, undisturbed):
     deadline = time.monotonic() + 10  # a process that has logged its end needs a moment to be gone
     while (left := len(processes(trial))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    good = left == 0 and (code == 128 + signal.SIGTERM if in_time else code == 0)
+    good = left == 0 and (code in (128 + signal.SIGTERM, -signal.SIGTERM) if in_time else code == 0)
     return {"after_s": round(after, 2), "in_time": in_time, "code": code, "left": left, "as_it_should": good}
 
 
