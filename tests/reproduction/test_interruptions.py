@@ -57,8 +57,7 @@ def test_an_interrupted_run_goes_on(checkout, undisturbed, how):
         checkout.kill()
         process.wait()
         (checkout.root / ".dvc/tmp/rwlock").write_text("")  # as a kill at the wrong moment leaves it
-        planned = checkout.planned()
-        assert STAGE in planned and planned["finetune@smoke-tbc"] == f"follows {STAGE}"
+        assert {STAGE, "finetune@smoke-tbc", "images_report@smoke"} <= set(checkout.planned())
     else:
         number = signal.SIGTERM if how == "SIGTERM" else signal.SIGINT
         process.send_signal(number)
