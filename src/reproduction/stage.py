@@ -1,5 +1,7 @@
 """One stage of dvc.yaml while it runs: its name, its settings, its inputs, and its finished parts."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
@@ -39,14 +41,16 @@ def code_hash(paths):
 def recorded_outputs(path="dvc.lock", attempts=30):
     """{path: (stage, MD5)} of every output that dvc.lock records; empty where there is no such file.
 
-    DVC writes the file in place, so that a reader beside it can find half of it: it is read again, ``attempts`` times at
-    most, a tenth of a second apart, before it counts as broken (a UserError).
+    DVC writes the file in place, for up to a second, so that a reader beside it can find half of it. It holds its own lock
+    meanwhile, for which this waits; and a file that is cut short is read again, ``attempts`` times at most, a tenth of a
+    second apart, before it counts as broken (a UserError).
     """
     import yaml
 
     for attempt in range(attempts):
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            with _while_dvc_writes_nothing(Path(path).parent / ".dvc/tmp/lock"):
+                text = Path(path).read_text(encoding="utf-8")
             stages = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
             return {
                 out["path"]: (name, str(out["md5"]))
@@ -59,6 +63,22 @@ def recorded_outputs(path="dvc.lock", attempts=30):
             if attempt + 1 < attempts:
                 time.sleep(0.1)
     raise UserError(f"{path}: not as DVC writes it; restore it from git")
+
+
+@contextlib.contextmanager
+def _while_dvc_writes_nothing(lock, patience=100):
+    """Hold DVC's lock file shared for the block; after ``patience`` tenths of a second, or without such a file, go on
+    without it."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            file = held.enter_context(open(lock, "rb"))
+            for _ in range(patience):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.1)
+        yield
 
 
 class Stage:
