@@ -15,7 +15,7 @@ BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gfl
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
 	@echo "               [RANKS=n]                                trainings and NLL on n GPUs (or CPU processes) each"
-	@echo "make test                                               every test, the scale smoke run end to end"
+	@echo "make test                                               every test, with every stage of the scale smoke"
 	@echo "make report                                             every result as one page: report/index.html"
 	@echo "make restore [SCALE=name]                               fetch the recorded artifacts from the DVC remote"
 	@echo "make record [SCALE=name]                                push them there"

@@ -8,7 +8,7 @@ settings.register_profile("mlegfn", derandomize=True)
 settings.load_profile("mlegfn")
 
 # Files that take minutes, begun first, so that no worker is left alone with one of them at the end.
-LONG = ("test_pipeline.py", "test_interruptions.py", "test_gpu_script.py")
+LONG = ("test_pipeline.py", "test_gpu_script.py")
 
 
 def pytest_collection_modifyitems(items):

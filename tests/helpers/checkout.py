@@ -67,7 +67,7 @@ class Checkout:
         tools = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         return kept | {
             "PATH": tools,
-            "PYTHONPATH": str(self.root / "src"),
+            "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{REPOSITORY / 'tests'}",
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "80",
         }

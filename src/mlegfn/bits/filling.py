@@ -1,9 +1,10 @@
 """The GFlowNet over partial strings: P_F fills an empty entry, P_B empties a filled one."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = ["EMPTY", "BitFilling"]
@@ -29,7 +30,15 @@ class BitFilling(nn.Module):
         orders are equally likely.
     """
 
-    def __init__(self, length, forward, backward=None, order=None):
+    order: Tensor | None
+
+    def __init__(
+        self,
+        length: int,
+        forward: nn.Module,
+        backward: nn.Module | None = None,
+        order: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.timesteps, self.shape = length, (length,)
         self.policy_f, self.policy_b = forward, backward
@@ -38,24 +47,24 @@ class BitFilling(nn.Module):
         self.register_buffer("order", order)
 
     @property
-    def uniform(self):
+    def uniform(self) -> bool:
         """Whether P_B is uniform."""
         return self.policy_b is None and self.order is None
 
     # What a step is: ``steps`` [N, D] int64 holds, for each entry, the t at which P_B empties it, 1…T.
 
     @staticmethod
-    def state(x, steps, t):
+    def state(x: Tensor, steps: Tensor, t: Tensor) -> Tensor:
         """x_t [N, D] of strings ``x`` whose entries are emptied at ``steps``; t int64 [N]."""
         return torch.where(steps > t[:, None], x, EMPTY)
 
-    def fills(self, x, x_t):
+    def fills(self, x: Tensor, x_t: Tensor) -> Tensor:
         """[N, D]: log P_F of filling each empty entry of ``x_t`` with its bit of ``x``; −∞ where it is filled."""
         entry, bit = self.policy_f(x_t).unbind(1)
         entry = self._entries(entry, x_t, fill=True).log_softmax(1)
         return entry + F.logsigmoid((2 * x - 1) * bit)
 
-    def _entries(self, logits, x, fill):
+    def _entries(self, logits: Tensor, x: Tensor, fill: bool) -> Tensor:
         """Logits [N, D] of the entries of ``x``, −∞ where the step cannot be: the filled ones if it is to fill."""
         closed = (x != EMPTY) == fill
         if self.order is None:
@@ -64,7 +73,7 @@ class BitFilling(nn.Module):
         only = turn == turn.amax(1, keepdim=True)
         return torch.zeros_like(logits).masked_fill(~only, -math.inf)
 
-    def empties(self, x_prev):
+    def empties(self, x_prev: Tensor) -> Tensor:
         """[N, D]: log P_B of emptying each entry of ``x_prev``; −∞ where it is empty."""
         logits = (
             torch.zeros(x_prev.shape, dtype=self._dtype)
@@ -73,7 +82,7 @@ class BitFilling(nn.Module):
         )
         return self._entries(logits, x_prev, fill=False).log_softmax(1)
 
-    def orders(self, x, generator):
+    def orders(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """[N, D] int64: the ``steps`` of one trajectory of P_B from each full string x, without a gradient."""
         if self.order is not None:
             return self.order.expand(x.shape)
@@ -92,29 +101,29 @@ class BitFilling(nn.Module):
 
     # The interface.
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return self._where((x_T == EMPTY).all(1))
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self._step(self.fills(x_prev, x_t), x_prev, x_t, t)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self._step(self.empties(x_prev), x_prev, x_t, t)
 
-    def _step(self, log_probs, x_prev, x_t, t):
+    def _step(self, log_probs: Tensor, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The entry of ``log_probs`` [N, D] in which x_prev is x_t with one more filled; −∞ where it is not."""
         new = (x_t == EMPTY) & (x_prev != EMPTY)
         legal = (new.sum(1) == 1) & ((x_t == x_prev) | new).all(1) & ((x_t == EMPTY).sum(1) == t)
         chosen = log_probs.gather(1, new.long().argmax(1, keepdim=True))[:, 0]
         return torch.where(legal, chosen, -math.inf)
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         steps = self.orders(x0, generator)
         t = torch.arange(self.timesteps + 1)[:, None, None]
         return torch.where(steps > t, x0, EMPTY)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         states = [torch.full(shape, EMPTY)]
         for _ in range(self.timesteps):
             x = states[-1]
@@ -124,10 +133,10 @@ class BitFilling(nn.Module):
             states.append(x.scatter(1, place, one.long()))
         return torch.stack(states[::-1])
 
-    def _where(self, allowed):
+    def _where(self, allowed: Tensor) -> Tensor:
         zero = torch.zeros(len(allowed), dtype=self._dtype)
         return zero.masked_fill(~allowed, -math.inf)
 
     @property
-    def _dtype(self):
+    def _dtype(self) -> torch.dtype:
         return next(self.policy_f.parameters()).dtype

@@ -1,7 +1,7 @@
 """The policies' networks: partial bit strings in, logits out."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlegfn.networks.mlp import plane_waves
@@ -12,7 +12,7 @@ FULL_DIGITS = 6  # the sixth digit's cells are about 0.1 wide, as the planar pro
 REACH = 3.0  # what the largest magnitude is to the network: the data then have about unit variance, as the waves want
 
 
-def signs(x):
+def signs(x: Tensor) -> Tensor:
     """Entries −1 (empty), 0, 1 → 0, −1, +1 as float32: what the networks read."""
     return torch.where(x < 0, 0, 2 * x - 1).float()
 
@@ -34,7 +34,19 @@ class BitNetwork(nn.Module):
     :param coordinates: 2, of D/2 entries each: a sign followed by Gray digits. ``decoded`` is for the plane only
     """
 
-    def __init__(self, length, hidden, layers, outputs, coordinates=2, decoded=True):
+    scale: Tensor
+    waves: Tensor
+    weight: Tensor
+
+    def __init__(
+        self,
+        length: int,
+        hidden: int,
+        layers: int,
+        outputs: int,
+        coordinates: int = 2,
+        decoded: bool = True,
+    ) -> None:
         super().__init__()
         self.length, self.outputs, self.coordinates, self.decoded = length, outputs, coordinates, decoded
         if decoded and coordinates != 2:
@@ -51,7 +63,7 @@ class BitNetwork(nn.Module):
         self.register_buffer("waves", waves, persistent=False)
         self.register_buffer("weight", 2.0 ** -torch.arange(1.0, length // coordinates), persistent=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         s = signs(x).to(self.entry.weight.dtype)
         features = [s, s.abs()]
         if self.decoded:
@@ -62,7 +74,7 @@ class BitNetwork(nn.Module):
         h = F.relu(self.entry(torch.cat(features, 1)))
         for layer in self.layers:
             h = h + F.relu(layer(h))
-        out = self.exit(h).view(len(s), -1, self.length)
+        out: Tensor = self.exit(h).view(len(s), -1, self.length)
         if not self.decoded:
             return out
         # The sign is no digit, and above the first digit stands a 0.
@@ -71,7 +83,7 @@ class BitNetwork(nn.Module):
         last = self.scale * (out[:, -2] - above * out[:, -1])
         return torch.cat([out[:, :-2], last[:, None]], 1)
 
-    def _middle(self, s, plain):
+    def _middle(self, s: Tensor, plain: Tensor) -> Tensor:
         """[N, 2]: the middle of the cell, from plain digits [N, 2, D/2 − 1] as ±1 and 0; positive without a sign."""
         size = (1 + (plain * self.weight.to(s.dtype)).sum(2)) / 2
         sign = s.view(len(s), 2, -1)[:, :, 0]

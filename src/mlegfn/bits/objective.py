@@ -1,13 +1,19 @@
 """MLE-GFN's loss on bit strings: the bound's gradient for both policies, and trajectory-balance consistency."""
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from mlegfn.objectives.consistency import consistency
+
+if TYPE_CHECKING:
+    from mlegfn.bits.filling import BitFilling
 
 __all__ = ["backward_loss", "consistency_loss", "forward_loss", "log_policies", "reward_to_go", "times"]
 
 
-def times(count, timesteps, strata, generator):
+def times(count: int, timesteps: int, strata: int, generator: torch.Generator) -> Tensor:
     """[count, strata] int64 in 1…T, rising: one time of each of ``strata`` equal parts of (0, T].
 
     Every t occurs strata/T times on average, so a sum over t is estimated without bias by T/strata times the sum
@@ -17,7 +23,7 @@ def times(count, timesteps, strata, generator):
     return (place * timesteps).long().clamp_(max=timesteps - 1) + 1
 
 
-def forward_loss(pair, x, steps, t):
+def forward_loss(pair: "BitFilling", x: Tensor, steps: Tensor, t: Tensor) -> Tensor:
     """[N]: T/K · Σ over the K times t [N, K] of −log P_F(x_{t−1}|x_t), whose mean's gradient is that of −ELBO for P_F.
 
     x [N, D] full strings, steps [N, D] one trajectory τ ~ P_B(·|x) of each, t from :func:`times`. With a uniform P_B,
@@ -35,7 +41,7 @@ def forward_loss(pair, x, steps, t):
     return -log_pf.view(count, strata).sum(1) * (x.shape[1] / strata)
 
 
-def backward_loss(log_pf, log_pb):
+def backward_loss(log_pf: Tensor, log_pb: Tensor) -> Tensor:
     """[N]: its mean's gradient is that of −ELBO for P_B, by the score function; log_pf, log_pb [N, M, T].
 
     log P_B of step t multiplies what comes from t on, Σ_{t′≥t} [log P_F − log P_B], for what came before does not
@@ -45,7 +51,7 @@ def backward_loss(log_pf, log_pb):
     return -(reward_to_go((log_pf - log_pb).detach()) * log_pb).sum(2).mean(1)
 
 
-def reward_to_go(gain):
+def reward_to_go(gain: Tensor) -> Tensor:
     """[N, M, T] → [N, M, T]: Σ_{t′≥t} gain minus the mean of the same over the other M − 1 trajectories."""
     if gain.shape[1] < 2:
         raise ValueError("a learned P_B needs at least two trajectories of each x")
@@ -53,7 +59,7 @@ def reward_to_go(gain):
     return (later - later.mean(1, keepdim=True)) * gain.shape[1] / (gain.shape[1] - 1)
 
 
-def consistency_loss(log_pf, log_pb, policy="both"):
+def consistency_loss(log_pf: Tensor, log_pb: Tensor, policy: str = "both") -> Tensor:
     """[N] nats²: the variance of log w over M trajectories of each x, which are held fixed; log_pf, log_pb [N, M, T].
 
     :param policy: "forward", "backward" or "both": the one(s) that it trains
@@ -65,7 +71,7 @@ def consistency_loss(log_pf, log_pb, policy="both"):
     return consistency((log_pf - log_pb).sum(2))
 
 
-def log_policies(pair, x, steps, backward):
+def log_policies(pair: "BitFilling", x: Tensor, steps: Tensor, backward: bool) -> Tensor:
     """[N, T]: log P_B(x_t|x_{t−1}) or log P_F(x_{t−1}|x_t) of whole trajectories, entry t−1, in one call.
 
     The same numbers as trajectory.score gives, without its checks of states.

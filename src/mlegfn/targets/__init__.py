@@ -25,7 +25,7 @@ class Target(Protocol):
     depth:   the largest level; a trajectory has at most depth + 1 steps, the last one *stop*
     """
 
-    shape: tuple
+    shape: tuple[int, ...]
     actions: int
     depth: int
 

@@ -1,9 +1,13 @@
 """A target's whole graph as tables of indices: where it can be listed, everything is exact."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
+
+from mlegfn.targets import Target
 
 __all__ = ["Enumeration", "mean_deviation"]
 
@@ -19,7 +23,7 @@ class Enumeration:
     probability. Every trajectory is then as long, steps = depth + 1.
     """
 
-    def __init__(self, target):
+    def __init__(self, target: Target) -> None:
         self.states = target.states()
         self.level = target.level(self.states)
         self.allowed = target.allowed(self.states)
@@ -37,28 +41,30 @@ class Enumeration:
         self.uniform = possible / possible.sum(1, keepdim=True)
         self.by_level = [(self.level == level).nonzero()[:, 0] for level in range(target.depth + 1)]
 
-    def _neighbours(self, target, possible, move):
+    def _neighbours(
+        self, target: Target, possible: Tensor, move: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         table = torch.full(possible.shape, -1)
         row, action = possible.nonzero(as_tuple=True)
         table[row, action] = target.index(move(self.states[row], action))
         return table
 
     @property
-    def log_z(self):
+    def log_z(self) -> Tensor:
         """[]: log Σ_x R(x), nats."""
         return self.log_reward.logsumexp(0)
 
     @property
-    def log_prob(self):
+    def log_prob(self) -> Tensor:
         """[K]: log R(x)/Z."""
         return self.log_reward - self.log_z
 
-    def into(self, table):
+    def into(self, table: Tensor) -> Tensor:
         """[K, A−1]: ``table[parent, action]`` [K, A] for each edge into a state, −∞ where there is none."""
         edges = torch.arange(self.parents.shape[1]).expand_as(self.parents)
         return table[self.parents.clamp(min=0), edges].masked_fill(self.parents < 0, -math.inf)
 
-    def terminating(self, log_pf):
+    def terminating(self, log_pf: Tensor) -> Tensor:
         """[K]: log probability of stopping in each state, by dynamic programming from s_0, level by level.
 
         log_pf [K, A]: log P_F(action | state). Exact, O(K·A), no sampling.
@@ -70,7 +76,7 @@ class Enumeration:
             reach = reach.index_copy(0, rows, parts.logsumexp(1))
         return reach + log_pf[:, -1]
 
-    def flow(self, log_pb):
+    def flow(self, log_pb: Tensor) -> tuple[Tensor, Tensor]:
         """(log F [K], log edge flow [K, A]): *the* flow with this backward policy, from the rewards back.
 
             F(s) = R(s) + Σ_s' F(s → s'),    F(s → s') = F(s') P_B(s|s'),    F(s_0) = Z
@@ -88,7 +94,7 @@ class Enumeration:
             flow[rows] = edges[rows].logsumexp(1)
         return flow, edges
 
-    def around(self, edges, log_reward):
+    def around(self, edges: Tensor, log_reward: Tensor) -> tuple[Tensor, Tensor]:
         """Log flow into and out of each node, [2K, A] twice, of log edge flows [K, A] and log R [K].
 
         Into a stopped one goes the edge *stop* alone, out of it the reward.
@@ -99,7 +105,7 @@ class Enumeration:
         )
         return torch.cat([into, stop]), torch.cat([edges, reward])
 
-    def walk(self, weight, count, generator):
+    def walk(self, weight: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Nodes [T+1, N] from s_0 on and actions [T, N], drawn with probability ∝ ``weight`` [2K, A]."""
         race = self._race(count, weight.shape[1], generator)
         nodes, actions = [torch.zeros(count, dtype=torch.int64)], []
@@ -108,7 +114,7 @@ class Enumeration:
             nodes.append(self.moves[nodes[-1], actions[-1]])
         return torch.stack(nodes), torch.stack(actions)
 
-    def walk_back(self, weight, x, generator):
+    def walk_back(self, weight: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
         """States [T+1, N] from x [N] back to s_0, by ``weight`` [K, A−1] over the undone actions.
 
         x waits as long as its trajectory had been over, then *stop* is undone, and only then it walks.
@@ -120,11 +126,11 @@ class Enumeration:
             path.append(torch.where(step >= self.steps - level, self.parents[path[-1], action], path[-1]))
         return torch.stack(path)
 
-    def _race(self, count, actions, generator):
+    def _race(self, count: int, actions: int, generator: torch.Generator) -> Tensor:
         """[T, N, A] exponential: argmax(weight/race) is an action drawn ∝ weight, never one of weight 0."""
         return torch.empty(self.steps, count, actions, dtype=torch.float64).exponential_(generator=generator)
 
-    def every_walk(self):
+    def every_walk(self) -> tuple[Tensor, Tensor]:
         """All trajectories there are, as ``walk`` gives them: for small graphs."""
         nodes, actions = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
         for _ in range(self.steps):
@@ -133,12 +139,12 @@ class Enumeration:
             actions = torch.cat([actions[:, row], action[None]])
         return nodes, actions
 
-    def sampling_floor(self, count):
+    def sampling_floor(self, count: int) -> float:
         """E Σ_x |p̂(x) − p(x)| of ``count`` exact samples: the L1 that a perfect model shows in as many."""
         return mean_deviation(self.log_prob.exp(), count).sum().item()
 
 
-def mean_deviation(p, count):
+def mean_deviation(p: Tensor, count: int) -> Tensor:
     """[K]: E |p̂ − p| of ``count`` exact samples, each of K objects of probability p.
 
     De Moivre's mean deviation of a binomial, 2 (m+1) C(n, m+1) p^{m+1} (1−p)^{n−m} / n, m = ⌊np⌋.

@@ -6,6 +6,7 @@ The task of arXiv 2410.09355: nine Gaussians in the plane, built coordinate afte
 import math
 
 import torch
+from torch import Tensor
 
 from mlegfn.targets.points import as_points
 
@@ -24,7 +25,9 @@ class GaussianMixture:
     ``nine_gmm.py``: nine standard deviations from one mode to the next.
     """
 
-    def __init__(self, dimensions=2, side=3, spacing=5.0, variance=0.3):  # assumed: spacing and variance
+    def __init__(
+        self, dimensions: int = 2, side: int = 3, spacing: float = 5.0, variance: float = 0.3
+    ) -> None:  # assumed: spacing and variance
         if dimensions < 1 or side < 1 or not (spacing > 0 and variance > 0):
             raise ValueError(
                 "a mixture has dimensions and side ≥ 1, spacing and variance > 0, "
@@ -37,22 +40,22 @@ class GaussianMixture:
         self.box = (-reach.expand(dimensions), reach.expand(dimensions))
 
     @property
-    def log_z(self):
+    def log_z(self) -> Tensor:
         """[]: log K, nats."""
         return torch.tensor(float(len(self.centres)), dtype=torch.float64).log()
 
-    def log_reward(self, x):
+    def log_reward(self, x: Tensor) -> Tensor:
         """[N, D] → float64 [N]: log R(x), nats."""
         x = as_points(x, self.dimensions)
         squared = (x[:, None] - self.centres.to(x.device)).square().sum(2)
         constant = self.dimensions / 2 * math.log(2 * math.pi * self.variance)
         return (-squared / (2 * self.variance)).logsumexp(1) - constant
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         """[N, D] → float64 [N]: the density log R(x)/Z, nats."""
         return self.log_reward(x) - self.log_z.to(x.device)
 
-    def sample(self, count, rng):
+    def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """float64 [count, D], exact: a centre, then normal noise around it."""
         which = torch.randint(len(self.centres), (count,), generator=rng)
         noise = torch.randn(count, self.dimensions, generator=rng, dtype=torch.float64)

@@ -4,6 +4,7 @@ The sequence task of arXiv 2410.09355 (D = 8, N = 6, from a secondary source).
 """
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from mlegfn.randomness import generator
@@ -23,7 +24,16 @@ class Sequences:
     P_B is 1: one trajectory leads to each. ``places`` [N] and ``letters`` [D] give other g and f.
     """
 
-    def __init__(self, alphabet=8, longest=6, seed=0, places=None, letters=None):
+    shape: tuple[int, ...]
+
+    def __init__(
+        self,
+        alphabet: int = 8,
+        longest: int = 6,
+        seed: int = 0,
+        places: Tensor | None = None,
+        letters: Tensor | None = None,
+    ) -> None:
         if alphabet < 1 or longest < 1:
             raise ValueError(f"sequences need alphabet ≥ 1 and longest ≥ 1, not {alphabet} and {longest}")
         rng = generator(seed, "sequences", alphabet, longest)
@@ -39,43 +49,43 @@ class Sequences:
         self.alphabet, self.longest = alphabet, longest
         self.shape, self.actions, self.depth = (longest,), alphabet + 1, longest
 
-    def initial(self, count):
+    def initial(self, count: int) -> Tensor:
         return torch.zeros(count, self.longest, dtype=torch.int64)
 
-    def level(self, states):
+    def level(self, states: Tensor) -> Tensor:
         return (states > 0).sum(1)
 
-    def allowed(self, states):
+    def allowed(self, states: Tensor) -> Tensor:
         shorter = (self.level(states) < self.longest)[:, None]
         return F.pad(shorter.expand(-1, self.alphabet), (0, 1), value=True)
 
-    def step(self, states, action):
+    def step(self, states: Tensor, action: Tensor) -> Tensor:
         legal(action, self.allowed(states)[:, :-1], "appends to a sequence that is full")
         return states.scatter(1, self.level(states)[:, None], action[:, None] + 1)
 
-    def undoable(self, states):
+    def undoable(self, states: Tensor) -> Tensor:
         last = states.gather(1, (self.level(states) - 1).clamp(min=0)[:, None])  # 0 of the empty one
         return last == torch.arange(1, self.alphabet + 1, device=states.device)
 
-    def undo(self, states, action):
+    def undo(self, states: Tensor, action: Tensor) -> Tensor:
         legal(action, self.undoable(states), "removes a letter that is not the last")
         return states.scatter(1, self.level(states)[:, None] - 1, 0)
 
-    def log_reward(self, x):
+    def log_reward(self, x: Tensor) -> Tensor:
         self._check(x)
         return F.pad(self.letters, (1, 0)).to(x.device)[x] @ self.places.to(x.device)
 
-    def features(self, states):
+    def features(self, states: Tensor) -> Tensor:
         """One-hot, with one for "nothing yet", [N, N·(D+1)]."""
         return F.one_hot(states, self.alphabet + 1).flatten(1).double()
 
     @property
-    def log_z(self):
+    def log_z(self) -> Tensor:
         """[]: log Σ_{k≤N} Π_{i≤k} Σ_d exp(g(i) f(d)), nats: given its length, the letters are independent."""
         place = (self.places[:, None] * self.letters).logsumexp(1)
         return F.pad(place.cumsum(0), (1, 0)).logsumexp(0)
 
-    def states(self):
+    def states(self) -> Tensor:
         """By length, then as words: row i is the i-th number written with the digits 1…D."""
         listable(sum(self.alphabet**k for k in range(self.longest + 1)), "sequences")
         level = [self.initial(1)]
@@ -84,7 +94,7 @@ class Sequences:
             level[-1][:, k] = torch.arange(1, self.alphabet + 1).repeat(len(level[-2]))
         return torch.cat(level)
 
-    def index(self, states):
+    def index(self, states: Tensor) -> Tensor:
         self._check(states)
         listable(sum(self.alphabet**k for k in range(self.longest + 1)), "sequences")
         row = torch.zeros_like(states[:, 0])
@@ -92,7 +102,7 @@ class Sequences:
             row = torch.where(letter > 0, row * self.alphabet + letter, row)
         return row
 
-    def _check(self, x):
+    def _check(self, x: Tensor) -> None:
         state_tensor(x, self.longest, "sequences")
         if len(x) and not (x.min() >= 0 and x.max() <= self.alphabet):
             raise ValueError(f"letters are 1…{self.alphabet}, and 0 where there is none")

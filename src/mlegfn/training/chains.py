@@ -1,13 +1,39 @@
 """The chains over which consistency is asked: joint trajectories of the same x, M of each."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from mlegfn.diffusion.model import DenoisingModel
 from mlegfn.randomness import onto
 
-__all__ = ["Chain", "chain_model", "sample_chain"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from mlegfn.diffusion.process import GaussianDiffusion
+
+__all__ = ["Chain", "ChainSettings", "chain_model", "sample_chain"]
+
+
+class ChainSettings(Protocol):
+    """Which chain consistency is asked over, and how often it is drawn."""
+
+    @property
+    def chain(self) -> str:
+        """``full``, ``respaced`` or ``subtrajectory``."""
+
+    @property
+    def chain_steps(self) -> int:
+        """Steps of a chain that is not the full one."""
+
+    @property
+    def trajectories(self) -> int:
+        """M of each image."""
 
 
 @dataclass
@@ -19,17 +45,17 @@ class Chain:
     """
 
     model: DenoisingModel
-    x0: torch.Tensor
-    states: torch.Tensor
+    x0: Tensor
+    states: Tensor
     first: int
     whole: bool
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Rows of the flattened chain: S·B·M, the network evaluations of one pass."""
         return (self.states.shape[0] - 1) * self.states.shape[1]
 
-    def rows(self, part):
+    def rows(self, part: slice | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(x0, x_prev, x_t, t) of the flattened rows ``part`` (a slice or int64 tensor)."""
         width, device = self.states.shape[1], self.states.device
         row = torch.arange(self.count, device=device)[part] if isinstance(part, slice) else onto(device, part)
@@ -43,7 +69,7 @@ class Chain:
             t,
         )
 
-    def fixed_part(self, chunk=1024):
+    def fixed_part(self, chunk: int = 1024) -> Tensor:
         """[B·M]: −Σ_t log P_B, plus the prior of a whole chain: what the network has no say in.
 
         In pieces of ``chunk`` rows: the temporaries of all rows at once are several times the states.
@@ -55,12 +81,16 @@ class Chain:
         prior = self.model.log_prior(self.states[-1]).double() if self.whole else 0.0
         return prior - self.sum_over_steps(torch.cat(pieces))
 
-    def sum_over_steps(self, log_pf):
+    def sum_over_steps(self, log_pf: Tensor) -> Tensor:
         """[S·B·M] → [B·M] in float64: per-step terms are large and cancel."""
         return log_pf.view(-1, self.states.shape[1]).sum(0, dtype=torch.float64)
 
 
-def chain_model(model, settings, variance_of):
+def chain_model(
+    model: DenoisingModel,
+    settings: ChainSettings,
+    variance_of: Callable[[GaussianDiffusion], Tensor | None],
+) -> DenoisingModel:
     """The model on the chain that ``settings.chain`` names; ``variance_of(process)`` gives its table."""
     if settings.chain != "respaced":
         return model
@@ -68,7 +98,9 @@ def chain_model(model, settings, variance_of):
     return model.with_process(process, variance_of(process))
 
 
-def sample_chain(model, x0, settings, generator):
+def sample_chain(
+    model: DenoisingModel, x0: Tensor, settings: ChainSettings, generator: torch.Generator
+) -> Chain:
     """Draw M trajectories of each image x0 [B, ...] on ``model``'s chain.
 
     ``full`` and ``respaced``: M noising paths from the same x_0. ``subtrajectory``: both ends x_s, x_t
@@ -88,6 +120,6 @@ def sample_chain(model, x0, settings, generator):
     x_s = process.noise(x0, s, noise[0])
     ratio = (process.alpha_bar[s + width] / process.alpha_bar[s]).item()
     x_t = ratio**0.5 * x_s + (1 - ratio) ** 0.5 * noise[1]
-    ends = (x.repeat_interleave(M, 0) for x in (x_s, x_t))
-    states = process.sample_bridge(*ends, s, s + width, generator)
+    start, end = (x.repeat_interleave(M, 0) for x in (x_s, x_t))
+    states = process.sample_bridge(start, end, s, s + width, generator)
     return Chain(model, x0, states, first=s, whole=False)

@@ -1,7 +1,10 @@
 """Checkpoints: Diffusers pipeline folders with our training state beside them. safetensors only."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -13,9 +16,19 @@ from mlegfn.diffusion.variances import analytic_log_variance, fixed_log_variance
 from mlegfn.errors import UserError
 from mlegfn.networks.unet import build_unet, reinitialise
 from mlegfn.randomness import generator
-from mlegfn.training.compute import fast_network, place
+from mlegfn.training.compute import ComputeSettings, fast_network, place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from mlegfn.artifacts import StrPath
+    from mlegfn.training.state import TrainingState
 
 __all__ = [
+    "ModelSettings",
+    "ProcessSettings",
     "build_network",
     "initial_network",
     "log_variance_of",
@@ -27,14 +40,59 @@ __all__ = [
 ]
 
 
-def process_of(settings):
+class Block(Protocol):
+    """A pydantic model."""
+
+    def model_dump(self) -> dict[str, Any]: ...
+
+
+class ProcessSettings(Protocol):
+    """The noise schedule."""
+
+    @property
+    def timesteps(self) -> int: ...
+
+    @property
+    def beta_schedule(self) -> str: ...
+
+    @property
+    def beta_start(self) -> float: ...
+
+    @property
+    def beta_end(self) -> float: ...
+
+
+class DiffusionSettings(ProcessSettings, Block, Protocol):
+    @property
+    def variance(self) -> str:
+        """``large``, ``small``, ``analytic`` or ``learned``."""
+
+    @property
+    def decoder(self) -> str:
+        """``exact`` or ``tanh``."""
+
+
+class ModelSettings(Protocol):
+    """A network, the process it denoises, and how it is computed."""
+
+    @property
+    def network(self) -> Block: ...
+
+    @property
+    def diffusion(self) -> DiffusionSettings: ...
+
+    @property
+    def compute(self) -> ComputeSettings: ...
+
+
+def process_of(settings: ProcessSettings) -> GaussianDiffusion:
     """The noising process of ``settings`` (with ``timesteps``, ``beta_schedule``, ``beta_start``, ``beta_end``)."""
     return GaussianDiffusion(
         betas(settings.timesteps, settings.beta_schedule, settings.beta_start, settings.beta_end)
     )
 
 
-def build_network(settings, dataset):
+def build_network(settings: ModelSettings, dataset: Mapping[str, Any]) -> nn.Module:
     """The U-Net of ``settings`` for images of ``dataset["shape"]`` [C, H, W], with torch's initial weights.
 
     ``settings``, here and below: an object with the attributes ``network`` (a pydantic model of ``build_unet``'s
@@ -57,7 +115,9 @@ def build_network(settings, dataset):
         raise UserError(f"network: {error}") from None
 
 
-def log_variance_of(process, kind, errors):
+def log_variance_of(
+    process: GaussianDiffusion, kind: str, errors: Tensor | Sequence[float] | None
+) -> Tensor | None:
     """[T+1] log σ_t² of ``process`` for a variance kind, or None for ``learned``.
 
     errors [T of the network's chain]: E‖ε − ε_θ‖²/d, read at the process's own times.
@@ -71,12 +131,17 @@ def log_variance_of(process, kind, errors):
     return fixed_log_variance(process, kind)
 
 
-def initial_network(settings, dataset, seed):
+def initial_network(settings: ModelSettings, dataset: Mapping[str, Any], seed: int) -> nn.Module:
     """``build_network`` with DDPM's initialisation, a function of the seed."""
     return reinitialise(build_network(settings, dataset), generator(seed, "init"))
 
 
-def model_of(network, settings, levels, errors=None):
+def model_of(
+    network: nn.Module,
+    settings: ModelSettings,
+    levels: int | None,
+    errors: Tensor | Sequence[float] | None = None,
+) -> DenoisingModel:
     """P_F of a U-Net; ``errors`` as in ``log_variance_of``.
 
     Without them the analytic variances are unknown yet, and those of errors of 1, a network that
@@ -89,7 +154,14 @@ def model_of(network, settings, levels, errors=None):
     return DenoisingModel(function, process, table, levels, settings.diffusion.decoder)
 
 
-def write_checkpoint(path, state, settings, dataset, errors, with_training_state=True):
+def write_checkpoint(
+    path: StrPath,
+    state: TrainingState,
+    settings: ModelSettings,
+    dataset: Mapping[str, Any],
+    errors: Tensor | Sequence[float] | None,
+    with_training_state: bool = True,
+) -> None:
     """Write the folder ``path`` at once: `DDPMPipeline.from_pretrained(path)` opens it (EMA weights).
 
     Beside diffusers' files stand ``mlegfn.json`` (step, data, schedule, the per-step errors behind the
@@ -111,7 +183,8 @@ def write_checkpoint(path, state, settings, dataset, errors, with_training_state
         ),
     )
     with atomic_directory(path) as folder:
-        DDPMPipeline(unet=averaged, scheduler=scheduler).save_pretrained(folder)
+        pipeline: Any = DDPMPipeline(unet=averaged, scheduler=scheduler)  # mypy sees diffusers' placeholder
+        pipeline.save_pretrained(folder)
         if with_training_state:
             save_file(state.tensors(), folder / "training_state.safetensors")
         write_json(
@@ -125,7 +198,7 @@ def write_checkpoint(path, state, settings, dataset, errors, with_training_state
         )
 
 
-def read_safetensors(path):
+def read_safetensors(path: StrPath) -> dict[str, Tensor]:
     """The tensors of a safetensors file; a missing or broken one is a UserError that names it."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -138,9 +211,9 @@ def read_safetensors(path):
         raise UserError(f"{path}: damaged ({error})") from None
 
 
-def read_state(path, state):
+def read_state(path: StrPath, state: TrainingState) -> dict[str, Any]:
     """Load the training state of checkpoint ``path`` into ``state``; returns its mlegfn.json."""
-    record = read_json(Path(path) / "mlegfn.json")
+    record: dict[str, Any] = read_json(Path(path) / "mlegfn.json")
     flat = read_safetensors(Path(path) / "training_state.safetensors")
     try:
         state.load(flat)
@@ -149,7 +222,7 @@ def read_state(path, state):
     return record
 
 
-def read_model(path, settings, device="cpu"):
+def read_model(path: StrPath, settings: ModelSettings, device: torch.device | str = "cpu") -> DenoisingModel:
     """The EMA network of checkpoint ``path`` as a ``DenoisingModel`` in eval mode."""
     path = Path(path)
     record = read_json(path / "mlegfn.json")

@@ -4,18 +4,67 @@ Weights, optimiser, losses and everything else of ours stay in fp32; only the ne
 each setting gains is in benchmarks/; docs/decisions.md says how the defaults were chosen.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
-__all__ = ["fast_network", "make_reproducible", "place"]
+if TYPE_CHECKING:
+    from collections import OrderedDict
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from torch import Tensor, nn
+
+    class UNetConfig(OrderedDict[str, Any]):
+        """The configuration of diffusers' ``UNet2DModel``: its entries are attributes too."""
+
+        in_channels: int
+        out_channels: int
+        sample_size: int | Sequence[int] | None
+
+    class UNet(nn.Module):
+        """Diffusers' ``UNet2DModel``, of which mypy sees only that it has parameters."""
+
+        config: UNetConfig
+
+
+__all__ = ["ComputeSettings", "EvaluationSettings", "fast_network", "make_reproducible", "place"]
 
 # A resolution, a batch size and with or without gradients are a compiled version each, of one and the same
 # forward(); torch's own limit, 8, would leave most of them uncompiled.
 VERSIONS = 256
 
 
-def make_reproducible(wanted):
+class EvaluationSettings(Protocol):
+    """How a network that has its place is evaluated."""
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``tf32`` or ``bf16``: in training mode."""
+
+    @property
+    def evaluation(self) -> str:
+        """The same in evaluation mode."""
+
+    @property
+    def channels_last(self) -> bool: ...
+
+    @property
+    def cuda_graphs(self) -> bool: ...
+
+
+class ComputeSettings(EvaluationSettings, Protocol):
+    """How a network is computed."""
+
+    @property
+    def compile(self) -> str:
+        """``none``, ``regional`` or ``full``."""
+
+
+def make_reproducible(wanted: bool) -> None:
     """Ask CUDA for bit-equal results of equal work (``compute.deterministic``), or else for the fastest.
 
     Before CUDA is first used, because cuBLAS reads its environment then. A CPU needs none of it.
@@ -27,17 +76,18 @@ def make_reproducible(wanted):
     torch.backends.cudnn.benchmark = not wanted
 
 
-def place(network, compute, device):
+def place(network: nn.Module, compute: ComputeSettings, device: torch.device | str) -> nn.Module:
     """The network on its device, in the settings' memory layout, compiled if it asks for that; in the mode,
     training or evaluation, that it comes in."""
     layout = torch.channels_last if compute.channels_last else torch.preserve_format
-    network = network.to(device=device, memory_format=layout)
+    # Both at once is documented, but not among torch's overloads.
+    network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     if compute.compile != "none" and torch.device(device).type == "cuda":
         compile_network(network, compute)
     return network
 
 
-def compile_network(network, compute):
+def compile_network(network: nn.Module, compute: ComputeSettings) -> None:
     """torch.compile in place: parameters keep their names. ``regional`` compiles each kind of block once,
     which takes seconds where the whole network takes minutes."""
     mode = "reduce-overhead" if compute.cuda_graphs else None
@@ -54,7 +104,7 @@ def compile_network(network, compute):
         )
 
 
-def regions(network):
+def regions(network: nn.Module) -> list[nn.Module]:
     """The U-Net's repeated blocks: where its time goes."""
     from diffusers.models.attention_processor import Attention
     from diffusers.models.downsampling import Downsample2D
@@ -66,11 +116,12 @@ def regions(network):
     ]
 
 
-def _try(network):
+def _try(network: nn.Module) -> None:
     """Run two images through the network, and back where it is to be trained, so that a compiler that cannot
     work fails here."""
-    config, first = network.config, next(network.parameters())
-    x = torch.zeros(2, config.in_channels, config.sample_size, config.sample_size, device=first.device)
+    config, first = cast("UNet", network).config, next(network.parameters())
+    size = cast("int", config.sample_size)  # as build_unet gives it
+    x = torch.zeros(2, config.in_channels, size, size, device=first.device)
     time = torch.zeros(2, dtype=torch.long, device=first.device)
     with torch.random.fork_rng([first.device] if first.is_cuda else []):
         with torch.set_grad_enabled(network.training):
@@ -80,26 +131,28 @@ def _try(network):
     network.zero_grad(set_to_none=True)
 
 
-def fast_network(network, compute):
+def fast_network(network: nn.Module, compute: EvaluationSettings) -> Callable[[Tensor, Tensor], Tensor]:
     """The function (x [N, C, H, W], time [N]) → output that ``DenoisingModel`` wants, in the settings' precision.
 
     ``compute.precision`` holds while the network is in training mode, ``compute.evaluation`` else. The output
     has the dtype of x.
     """
 
-    def evaluate(x, time):
+    def evaluate(x: Tensor, time: Tensor) -> Tensor:
         precision = compute.precision if network.training else compute.evaluation
         if x.is_cuda:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if compute.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if compute.cuda_graphs and x.is_cuda:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        out: Tensor
         if precision != "bf16":
             out = network(x, time, return_dict=False)[0]
             # A graph's next replay overwrites its output.
             return out.clone() if compute.cuda_graphs and x.is_cuda else out
         with torch.autocast(x.device.type, torch.bfloat16):
-            return network(x, time, return_dict=False)[0].to(x.dtype)
+            out = network(x, time, return_dict=False)[0].to(x.dtype)
+            return out
 
     return evaluate

@@ -1,13 +1,40 @@
 """Which device a training or evaluation computes on."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Protocol
 
 from mlegfn.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["device_of"]
 
 
-def device_of(settings):
+class Machine(Protocol):
+    @property
+    def accelerator(self) -> str:
+        """``cpu`` or ``gpu``."""
+
+
+class Compute(Protocol):
+    @property
+    def deterministic(self) -> bool: ...
+
+
+class DeviceSettings(Protocol):
+    """What a training or evaluation computes on, and whether bit for bit the same each time."""
+
+    @property
+    def machine(self) -> Machine: ...
+
+    @property
+    def compute(self) -> Compute: ...
+
+
+def device_of(settings: DeviceSettings) -> torch.device:
     """The torch device of ``settings``, ready: this rank has met the others, and CUDA is as deterministic as
     ``settings.compute.deterministic`` says.
 

@@ -1,6 +1,9 @@
 """MLE-GFN: maximum likelihood with trajectory-balance consistency (arXiv 2209.02606, Algorithm 1)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
@@ -8,7 +11,44 @@ from mlegfn.objectives.consistency import consistency, huber_consistency
 from mlegfn.randomness import onto
 from mlegfn.training import distributed
 
-__all__ = ["AnchorBatch", "Evaluations", "anchor_loss", "mle_gfn_backward"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlegfn.diffusion.model import DenoisingModel, Prediction
+    from mlegfn.training.chains import Chain
+
+__all__ = ["AnchorBatch", "ConsistencySettings", "Evaluations", "anchor_loss", "mle_gfn_backward"]
+
+
+class ConsistencySettings(Protocol):
+    """The consistency term as a loss, and how its gradient is computed."""
+
+    @property
+    def trajectories(self) -> int:
+        """M of each image."""
+
+    @property
+    def gradient(self) -> str:
+        """``exact`` or ``subsampled``."""
+
+    @property
+    def gradient_steps(self) -> int:
+        """K of ``subsampled``."""
+
+    @property
+    def chunk(self) -> int:
+        """States evaluated at once."""
+
+    @property
+    def loss(self) -> str:
+        """``square`` or ``huber``."""
+
+    @property
+    def huber_delta(self) -> float: ...
+
+    @property
+    def per_dimension(self) -> bool:
+        """Whether log w is divided by the data's dimension first."""
 
 
 @dataclass
@@ -18,12 +58,12 @@ class AnchorBatch:
     ``count``: how many all ranks have together; N if it is not given.
     """
 
-    x0: torch.Tensor
-    x_t: torch.Tensor
-    t: torch.Tensor
-    count: int | None = None
+    x0: Tensor
+    x_t: Tensor
+    t: Tensor
+    count: int = cast("int", None)  # until __post_init__
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.count = len(self.t) if self.count is None else self.count
 
 
@@ -35,17 +75,19 @@ class Evaluations:
     forward: int = 0
     backward: int = 0
 
-    def add(self, count, backward):
+    def add(self, count: int, backward: bool) -> None:
         self.forward += count
         self.backward += count if backward else 0
 
-    def of_all_ranks(self):
+    def of_all_ranks(self) -> Evaluations:
         """Their sum over ranks; every rank has to ask."""
         counts = distributed.gather((self.forward, self.backward))
         return Evaluations(*(sum(column) for column in zip(*counts, strict=True)))
 
 
-def anchor_loss(model, x0, x_t, t, prediction, kind):
+def anchor_loss(
+    model: DenoisingModel, x0: Tensor, x_t: Tensor, t: Tensor, prediction: Prediction, kind: str
+) -> Tensor:
     """[N]: the likelihood term of each state. ``simple``: ‖ε − ε_θ‖²/d (Ho et al. 2020, eq. 14);
     ``vlb``: T·L_{t−1}/d in nats/dim, whose mean over uniform t is the bound itself. With learned
     variances ``simple`` is L_hybrid (Nichol & Dhariwal 2021): + 0.001 · vlb in bits/dim, the mean detached."""
@@ -61,7 +103,16 @@ def anchor_loss(model, x0, x_t, t, prediction, kind):
     return error
 
 
-def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, generator):
+def mle_gfn_backward(
+    model: DenoisingModel,
+    anchor: AnchorBatch,
+    chain: Chain,
+    settings: ConsistencySettings,
+    weight: float,
+    kind: str,
+    evaluations: Evaluations,
+    generator: torch.Generator | None,
+) -> dict[str, Tensor | None]:
     """One gradient of Algorithm 1, accumulated in the network's parameters:
 
         loss = mean over all states of the likelihood term  +  λ · mean_x Var_τ[log w(τ)].
@@ -84,14 +135,14 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
     M, rows = settings.trajectories, chain.count
     scale = x0_dims(chain.x0) if settings.per_dimension else 1
     one_pass = settings.gradient == "exact" and rows <= settings.chunk
-    fixed = chain.fixed_part(settings.chunk) if weight > 0 else None
+    fixed = cast("Tensor", chain.fixed_part(settings.chunk) if weight > 0 else None)  # read where λ > 0
     picked = _picked_rows(chain, settings, generator)
     total = anchor.count + len(picked)
     if len(picked) < distributed.size():
         raise ValueError(f"{distributed.size()} ranks cannot share {len(picked)} rows of the chain")
 
     value = likelihood = torch.zeros((), dtype=torch.float64, device=chain.states.device)
-    coefficients, mean_log_w = None, None
+    coefficients, mean_log_w = cast("Tensor", None), None  # the first is read where λ > 0
     if weight > 0 and not one_pass:
         # Dropout must strike the same units in both passes, or g would belong to another function.
         with torch.random.fork_rng([chain.states.device] if chain.states.is_cuda else []):
@@ -132,12 +183,12 @@ def mle_gfn_backward(model, anchor, chain, settings, weight, kind, evaluations, 
     }
 
 
-def x0_dims(x0):
+def x0_dims(x0: Tensor) -> int:
     """Dimension of one data point."""
     return x0[0].numel()
 
 
-def _picked_rows(chain, settings, generator):
+def _picked_rows(chain: Chain, settings: ConsistencySettings, generator: torch.Generator | None) -> Tensor:
     """Rows that get a gradient: all, or K of each trajectory's S steps (the same K for the M of an image)."""
     steps, width = chain.states.shape[0] - 1, chain.states.shape[1]
     if settings.gradient == "exact":
@@ -149,7 +200,7 @@ def _picked_rows(chain, settings, generator):
 
 
 @torch.no_grad()
-def _log_pf_without_gradient(chain, chunk, evaluations):
+def _log_pf_without_gradient(chain: Chain, chunk: int, evaluations: Evaluations) -> Tensor:
     """[S·B·M]: log P_F of every row, each rank's share evaluated by itself."""
     pieces = [chain.states.new_zeros(0)]
     mine = distributed.share(chain.count)
@@ -160,7 +211,9 @@ def _log_pf_without_gradient(chain, chunk, evaluations):
     return distributed.assemble(torch.cat(pieces), chain.count)
 
 
-def _coefficients(log_w, M, scale, settings):
+def _coefficients(
+    log_w: Tensor, M: int, scale: int, settings: ConsistencySettings
+) -> tuple[Tensor, Tensor, Tensor]:
     """Mean consistency over images, its derivative in each trajectory's log w [B·M], and the mean log w."""
     log_w = log_w.detach().double().requires_grad_()
     table = log_w.view(-1, M) / scale

@@ -1,15 +1,32 @@
 """Where a training in progress keeps its state, so that an interruption costs minutes."""
 
+from __future__ import annotations
+
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from mlegfn.artifacts import atomic_directory, read_json, write_json
 from mlegfn.errors import UserError
 from mlegfn.training import distributed
 from mlegfn.training.checkpoint import read_safetensors
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlegfn.artifacts import StrPath
+    from mlegfn.training.loop import Entry
+    from mlegfn.training.state import TrainingState
+
 __all__ = ["Scratch"]
+
+
+class Counts(Protocol):
+    """Attributes that are numbers, such as ``mle_gfn.Evaluations``."""
+
+    def of_all_ranks(self) -> object:
+        """The same attributes, each the sum over ranks."""
 
 
 class Scratch:
@@ -22,13 +39,15 @@ class Scratch:
     its way; it lasts as long as the states.
     """
 
-    def __init__(self, folder, every_minutes, logs, counts=None):
+    def __init__(
+        self, folder: StrPath, every_minutes: float, logs: list[Entry], counts: Counts | None = None
+    ) -> None:
         self.folder, self.every = Path(folder), 60 * every_minutes
         self.logs, self.counts = logs, counts
         self.last = time.monotonic()  # not the time of day, which may jump
         self.points = self.folder / "points"
 
-    def resume(self, state, usable=lambda step: True):
+    def resume(self, state: TrainingState, usable: Callable[[int], bool] = lambda step: True) -> None:
         """Load the newest whole state of a step that is ``usable`` into ``state``, if there is one."""
         for step in sorted((int(p.name) for p in self.folder.glob("[0-9]*")), reverse=True):
             if not usable(step):
@@ -49,11 +68,11 @@ class Scratch:
             break
         distributed.wait()  # until all have read it, the first rank must not replace it
 
-    def due(self):
+    def due(self) -> bool:
         """Whether the interval has passed. Ranks ask their own clocks, and only the first one saves."""
         return time.monotonic() - self.last >= self.every
 
-    def save(self, state):
+    def save(self, state: TrainingState) -> None:
         """Write the state. The previous one goes only when the new one is on disk."""
         from safetensors.torch import save_file
 
@@ -70,6 +89,6 @@ class Scratch:
                     shutil.rmtree(old, ignore_errors=True)
         self.last = time.monotonic()
 
-    def remove(self):
+    def remove(self) -> None:
         """Forget the saved states: the declared output stands."""
         shutil.rmtree(self.folder, ignore_errors=True)
