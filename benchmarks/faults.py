@@ -199,7 +199,14 @@ def term(base, trial, draw, undisturbed):
     while (left := len(processes(trial))) and time.monotonic() < deadline:
         time.sleep(0.05)
     good = left == 0 and (code in (128 + signal.SIGTERM, -signal.SIGTERM) if in_time else code == 0)
-    return {"after_s": round(after, 2), "in_time": in_time, "code": code, "left": left, "as_it_should": good}
+    return {
+        "after_s": round(after, 2),
+        "in_time": in_time,
+        "code": code,
+        "left": left,
+        "as_it_should": good,
+        "said": "" if good else (trial / "said").read_text()[-1500:],
+    }
 
 
 def full(base, trial, draw, undisturbed):
