@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from reproduction import hashes
 from reproduction.settings.yaml_file import read_yaml
 
 __all__ = ["Part", "Stage", "code_hash", "declaration", "recorded_outputs"]
+
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file, of a folder's listing
 
 
 def declaration(module, path="dvc.yaml"):
@@ -52,11 +55,14 @@ def recorded_outputs(path="dvc.lock", attempts=30):
             with _while_dvc_writes_nothing(Path(path).parent / ".dvc/tmp/lock"):
                 text = Path(path).read_text(encoding="utf-8")
             stages = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-            return {
+            outputs = {
                 out["path"]: (name, str(out["md5"]))
                 for name, entry in stages.items()
                 for out in entry.get("outs", ())
             }
+            if all(MD5.fullmatch(md5) for _, md5 in outputs.values()):
+                return outputs
+            raise KeyError("a file that is cut short inside a hash is valid YAML")
         except FileNotFoundError:
             return {}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):

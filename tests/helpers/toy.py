@@ -1,12 +1,12 @@
 """A checkout with two quick stages of its own under git and DVC, the repository's params.yaml and command line."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import yaml
 from helpers.repository import REPOSITORY
 
 from reproduction.hashes import md5
@@ -148,7 +148,7 @@ def entry(name, outputs, **more):
 
 def write_lock(stages):
     """dvc.lock in the working directory, of {stage: entry}."""
-    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
 
 
 def lay_out(root):

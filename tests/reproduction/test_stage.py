@@ -10,6 +10,7 @@ from helpers import toy
 from helpers.repository import REPOSITORY
 
 from mlegfn.errors import UserError
+from reproduction import hashes
 from reproduction import params as settings
 from reproduction.settings.yaml_file import read_yaml
 from reproduction.stage import Stage, code_hash, declaration, recorded_outputs
@@ -110,13 +111,14 @@ def test_a_dvc_lock_that_dvc_did_not_write(folder, text):
         recorded_outputs(attempts=1)
 
 
-def test_a_dvc_lock_that_dvc_is_writing_is_read_again(folder, monkeypatch):
+@pytest.mark.parametrize("cut", [60, -10], ids=["before the hash", "inside the hash, valid YAML"])
+def test_a_dvc_lock_that_dvc_is_writing_is_read_again(folder, monkeypatch, cut):
     write("data/smoke/images.txt")
     toy.write_lock(toy.entry("fetch@smoke", ["data/smoke"]))
     whole = Path("dvc.lock").read_text()
-    Path("dvc.lock").write_text(whole[: len(whole) // 2])
+    Path("dvc.lock").write_text(whole[:cut])
     monkeypatch.setattr("time.sleep", lambda _: Path("dvc.lock").write_text(whole))
-    assert recorded_outputs()["data/smoke"][0] == "fetch@smoke"
+    assert recorded_outputs() == {"data/smoke": ("fetch@smoke", hashes.md5("data/smoke"))}
 
 
 def test_an_input_is_read_only_as_it_was_made(folder):

@@ -2,14 +2,12 @@
 
 An entry of dvc.lock says: with these settings, sources and inputs the stage made these outputs. A merge of its lines would
 be a statement that nobody has checked, so .gitattributes keeps git from merging the lines of dvc.lock and results/, and
-entries are taken whole or not at all. Whether an entry is true of the merged settings is for DVC to decide, by content.
+entries are taken whole or not at all, as the text that DVC wrote. Whether one is true of the merged settings, DVC decides.
 """
 
 import re
 import subprocess
 from pathlib import Path
-
-import yaml
 
 from mlegfn.artifacts import write_bytes
 from mlegfn.errors import UserError
@@ -17,7 +15,7 @@ from reproduction.workflow.run_lock import only_one
 
 __all__ = ["merge", "resolve"]
 
-LOCK = "dvc.lock"
+LOCK, HEAD = "dvc.lock", "schema: '2.0'\nstages:\n"
 BASE, OURS, THEIRS = 1, 2, 3  # as git numbers the sides of a conflict
 
 
@@ -32,17 +30,14 @@ def resolve():
             raise UserError("no conflict here; `mlegfn resolve` is for the middle of a git merge or rebase")
         for path in conflicts:
             if path != LOCK and not path.startswith("results/"):
-                raise UserError(
-                    f"{path}: resolve this conflict first, `git add` it, then `mlegfn resolve` again"
-                )
-        ours, dropped = entries(blob(f"HEAD:{LOCK}")), []
+                raise UserError(f"{path}: resolve this conflict first, `git add` it, then run this again")
+        ours, dropped = entries(f"HEAD:{LOCK}"), []
         if LOCK in conflicts:
             base, other = (entries(conflicts[LOCK].get(side)) for side in (BASE, THEIRS))
             merged, dropped = merge(base, ours, other)
-            lines = yaml.safe_dump({"schema": "2.0", "stages": merged}, sort_keys=False, allow_unicode=True)
-            write_bytes(LOCK, lines.encode())
+            write_bytes(LOCK, (HEAD + "".join(merged.values())).encode())
         else:
-            merged = entries(blob(f":{LOCK}"))
+            merged = entries(f":{LOCK}")
         theirs = {name: entry for name, entry in merged.items() if entry != ours.get(name)}
         for path, sides in conflicts.items():
             if path != LOCK:
@@ -58,7 +53,7 @@ def resolve():
 def merge(base, ours, theirs):
     """(the entries of a three-way merge of {stage: entry}, the names of those that both sides changed and nobody keeps)."""
     merged, dropped = {}, []
-    for name in sorted({*base, *ours, *theirs}):
+    for name in dict.fromkeys([*ours, *theirs, *base]):
         was, left, right = base.get(name), ours.get(name), theirs.get(name)
         taken = left if right in (left, was) else right if left == was else None
         if taken is not None:
@@ -72,7 +67,8 @@ def belongs(path, stages):
     """Whether a file is of an output of one of ``stages`` {name: entry}, or its provenance or parts beside them."""
     if record := re.fullmatch(r"results/[^/]+/[^/]+/(?:provenance|parts)/(.+)\.json", path):
         return record[1] in stages
-    outputs = [out["path"] for entry in stages.values() for out in entry.get("outs", ())]
+    lists = [entry.partition("\n    outs:\n")[2] for entry in stages.values()]
+    outputs = [output for text in lists for output in re.findall(r"^    - path: (.+)$", text, re.M)]
     return any(path == output or path.startswith(f"{output}/") for output in outputs)
 
 
@@ -84,24 +80,17 @@ def take(path, blob):
         write_bytes(path, git("cat-file", "blob", blob))
 
 
-def blob(place):
-    """Git's blob at ``HEAD:path``, or ``:path`` in the index; None where there is none."""
-    try:
-        return git("rev-parse", "--verify", "--quiet", place).decode().strip()
-    except UserError:
-        return None
-
-
 def entries(blob):
-    """{stage: entry} of one side's dvc.lock; none where that side has no such file."""
-    if blob is None:
-        return {}
+    """{stage: its lines} of one side's dvc.lock, which git calls ``blob``; none where that side has no such file."""
     try:
-        return yaml.safe_load(git("cat-file", "blob", blob))["stages"]
-    except (yaml.YAMLError, KeyError, TypeError):
+        text = git("cat-file", "blob", blob).decode() if blob else ""
+    except UserError:
+        return {}
+    if text and not text.startswith(HEAD):
         raise UserError(
             f"{LOCK}: one side is not as DVC writes it; `git checkout --ours {LOCK}` drops theirs"
-        ) from None
+        )
+    return dict(re.findall(r"^(?=  (\S+):\n)(  .+\n(?:    .*\n)*)", text.removeprefix(HEAD), re.M))
 
 
 def unmerged():
@@ -116,10 +105,7 @@ def unmerged():
 
 def git(*arguments):
     """What git prints, as bytes; a failure is a UserError with its last line."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True)
-    except OSError:
-        raise UserError("git: not found; install it") from None
+    done = subprocess.run(["git", *arguments], capture_output=True)
     if done.returncode:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise UserError(f"git {arguments[0]}: {last.removeprefix('fatal: ')}")

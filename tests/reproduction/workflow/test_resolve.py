@@ -1,10 +1,10 @@
 """`mlegfn resolve`: two people's runs in one git merge; entries whole, their files with them, nothing stale believed."""
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.repository import REPOSITORY
 from helpers.toy import entry, write_lock
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from mlegfn.errors import UserError
 from reproduction.settings.yaml_file import read_yaml
 from reproduction.stage import recorded_outputs
 from reproduction.workflow import dvc
-from reproduction.workflow.resolve import merge, resolve
+from reproduction.workflow.resolve import HEAD, belongs, entries, merge, resolve
 
 SIDE = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["1", "2", "3"]))
 
@@ -114,6 +114,27 @@ def test_two_peoples_runs_are_merged_by_entries(toy, capsys):
     assert plan.stale == ["pretrain@smoke"] and plan.changes["pretrain@smoke"] == ["data/smoke changed"]
 
 
+def test_entries_are_the_text_that_dvc_wrote(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "dvc.lock").read_text()
+    parts = text.removeprefix(HEAD)
+    git("init", "-q")
+    blob = subprocess.run(
+        ["git", "hash-object", "-w", "--stdin"], input=text, capture_output=True, text=True
+    ).stdout.strip()
+    found = entries(blob)
+    assert "".join(found.values()) == parts and list(found) == list(
+        read_yaml(REPOSITORY / "dvc.lock")["stages"]
+    )
+    outputs = [
+        out["path"]
+        for entry in read_yaml(REPOSITORY / "dvc.lock")["stages"].values()
+        for out in entry["outs"]
+    ]
+    assert all(belongs(path, found) and belongs(f"{path}/x", found) for path in outputs)
+    assert not belongs("src/mlegfn/data", found)
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A git repository with two recorded stages, and a branch ``theirs``."""
@@ -172,7 +193,7 @@ def test_a_side_that_dvc_did_not_write(repository):
     on_both(lambda: Path("dvc.lock").write_text("3"), lambda: record(a="ours"))
     with pytest.raises(UserError, match=r"^dvc\.lock: one side is not as DVC writes it"):
         resolve()
-    assert json.loads(Path("dvc.lock").read_text()) and set(recorded_outputs()) == {
+    assert set(recorded_outputs()) == {
         made("a", "x"),
         made("b", "x"),
     }
