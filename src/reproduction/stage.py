@@ -58,7 +58,7 @@ def recorded_outputs(path="dvc.lock", attempts=30):
             outputs = {
                 out["path"]: (name, str(out["md5"]))
                 for name, entry in stages.items()
-                for out in entry.get("outs", ())
+                for out in entry["outs"]  # every stage of dvc.yaml has some
             }
             if all(MD5.fullmatch(md5) for _, md5 in outputs.values()):
                 return outputs
