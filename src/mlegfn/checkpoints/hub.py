@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import TypedDict
 
 from mlegfn.errors import UserError
 
@@ -12,12 +13,19 @@ WANTED = ["*.json", "*.safetensors"]
 UNWANTED = ["*.fp16.*", "*.non_ema.*", "training_state.safetensors", "*/checkpoint-*"]
 
 
-def is_hub_id(text):
+class Patterns(TypedDict):
+    """Which files of a repository are fetched."""
+
+    allow_patterns: list[str]
+    ignore_patterns: list[str]
+
+
+def is_hub_id(text: str) -> bool:
     """Whether ``text`` looks like owner/name rather than like a path: no folder ``owner`` stands here."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text)) and not Path(text).parent.exists()
 
 
-def fetch(name):
+def fetch(name: str) -> Path:
     """The local folder of hub repository ``owner/name``; safetensors and configurations only.
 
     :raises UserError: within seconds if the hub cannot be reached, or has no such repository for us
@@ -25,7 +33,7 @@ def fetch(name):
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-    patterns = {"allow_patterns": WANTED, "ignore_patterns": UNWANTED}
+    patterns: Patterns = {"allow_patterns": WANTED, "ignore_patterns": UNWANTED}
     try:
         folder = Path(snapshot_download(name, local_files_only=True, **patterns))
         if any(folder.rglob("diffusion_pytorch_model*.safetensors")):

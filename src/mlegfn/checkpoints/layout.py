@@ -1,12 +1,35 @@
 """Where the files of a Diffusers DDPM folder lie, and whether they are whole."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from mlegfn.artifacts import expanded
 from mlegfn.checkpoints import hub
 from mlegfn.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+    from typing import Any, Protocol
+
+    from mlegfn.artifacts import StrPath
+
+    class Header(Protocol):
+        """What is read of an open safetensors file; the library's own stubs have no types."""
+
+        def get_dtype(self) -> str: ...
+
+        def get_shape(self) -> list[int]: ...
+
+    class Opened(Protocol):
+        def keys(self) -> Iterable[str]: ...
+
+        def get_slice(self, name: str) -> Header: ...
+
 
 __all__ = ["Layout", "json_of", "locate"]
 
@@ -25,7 +48,7 @@ class Layout:
     weights: dict[str, tuple[int, ...]]
 
 
-def locate(path):
+def locate(path: StrPath) -> Layout:
     """The ``Layout`` of a folder or hub id: `save_pretrained`'s (unet/, scheduler/), or the flat one of
     early repositories such as google/ddpm-cifar10-32 (everything in one folder).
 
@@ -53,7 +76,7 @@ def locate(path):
     return Layout(unet, scheduler, ours if ours.is_file() else None, weights)
 
 
-def json_of(file):
+def json_of(file: Path) -> dict[str, Any]:
     """The mapping in a JSON file; anything else is a UserError that names the file."""
     try:
         value = json.loads(file.read_text())
@@ -64,7 +87,7 @@ def json_of(file):
     return value
 
 
-def _shapes(unet):
+def _shapes(unet: Path) -> dict[str, tuple[int, ...]]:
     """``{tensor: shape}``; weights that are missing, only a pickle, cut short or no real numbers are refused,
     before diffusers is asked to read them."""
     from safetensors import SafetensorError, safe_open
@@ -91,10 +114,11 @@ def _shapes(unet):
             else "; fetch the folder anew"
         )
         raise UserError(f"{files[0]}: not found{found}")
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    opened = cast("Callable[[Path, str], AbstractContextManager[Opened]]", safe_open)
     for file in files:
         try:
-            with safe_open(file, "pt") as tensors:  # reads the header and compares the length with it
+            with opened(file, "pt") as tensors:  # reads the header and compares the length with it
                 for name in tensors.keys():  # noqa: SIM118, it is no mapping
                     entry = tensors.get_slice(name)
                     if entry.get_dtype() not in DTYPES:

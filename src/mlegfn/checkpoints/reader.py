@@ -1,8 +1,10 @@
 """Read a Diffusers DDPM folder, ours or another's, as the model that our likelihood and sampler want."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -12,6 +14,17 @@ from mlegfn.diffusion.model import DenoisingModel
 from mlegfn.errors import UserError
 from mlegfn.training.checkpoint import log_variance_of
 from mlegfn.training.compute import fast_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from torch import Tensor
+
+    from mlegfn.artifacts import StrPath
+    from mlegfn.diffusion.process import GaussianDiffusion
+    from mlegfn.training.compute import UNet
 
 __all__ = ["External", "read"]
 
@@ -36,27 +49,29 @@ class External:
 
     path: str
     layout: Layout
-    network: torch.nn.Module
+    network: UNet
     scheduler: Scheduler
     variance: str
     source: str
     decoder: str
     levels: int | None
-    errors: list | None
-    record: dict
+    errors: list[float] | None
+    record: dict[str, Any]
     precision: str = "fp32"
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         return self.network.config.in_channels
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, ...] | None:
         """(height, width), or None where the configuration leaves it open."""
         size = self.network.config.sample_size
         return (size, size) if isinstance(size, int) else None if size is None else tuple(size)
 
-    def model(self, levels, errors=None, clip=None):
+    def model(
+        self, levels: int | None, errors: Tensor | Sequence[float] | None = None, clip: float | None = None
+    ) -> DenoisingModel:
         """P_F as a ``DenoisingModel`` with the decoder of ``levels`` grey values.
 
         ``errors`` replace the folder's own; ``clip``: x̂_0 is clipped to [−clip, clip], as diffusers' samplers do.
@@ -73,7 +88,7 @@ class External:
         function = epsilon_function(network, process, self.scheduler.prediction, table is None, clip)
         return DenoisingModel(function, process, table, levels, self.decoder)
 
-    def check_images(self, shape, levels, label):
+    def check_images(self, shape: Sequence[int], levels: int, label: str) -> None:
         """Refuse images of a shape [C, H, W] or of grey levels that are not the network's."""
         size = self.size or tuple(shape[1:])
         if tuple(shape) != (self.channels, *size):
@@ -88,7 +103,14 @@ class External:
             )
 
 
-def read(path, variance=None, decoder=None, levels=None, device="cpu", precision="fp32"):
+def read(
+    path: StrPath,
+    variance: str | None = None,
+    decoder: str | None = None,
+    levels: int | None = None,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+) -> External:
     """The ``External`` of a Diffusers folder or hub id; the network in eval mode, weights float32, on ``device``.
 
     ``precision``: what it computes in, ``fp32``, ``tf32`` or ``bf16`` (``training.compute``).
@@ -143,11 +165,11 @@ def read(path, variance=None, decoder=None, levels=None, device="cpu", precision
     )
 
 
-def _altered(file):
+def _altered(file: Path | None) -> UserError:
     return UserError(f"{file}: altered, or from another version; remove it to use the scheduler's")
 
 
-def _is_ours(known, levels, errors):
+def _is_ours(known: Mapping[str, object], levels: object, errors: object) -> bool:
     """Whether mlegfn.json holds what we write there."""
     numbers = errors is None or (
         isinstance(errors, list) and all(isinstance(e, (int, float)) for e in errors)
@@ -161,7 +183,13 @@ def _is_ours(known, levels, errors):
     )
 
 
-def epsilon_function(network, process, prediction, learned, clip=None):
+def epsilon_function(
+    network: Callable[[Tensor, Tensor], Tensor],
+    process: GaussianDiffusion,
+    prediction: str,
+    learned: bool,
+    clip: float | None = None,
+) -> Callable[[Tensor, Tensor], Tensor]:
     """(x [N, C, H, W], time [N]) → ε_θ, with the variances' C channels behind it if ``learned``.
 
     With a = √ᾱ_t, s = √(1 − ᾱ_t), x_t = a x_0 + s ε: a network for v = a ε − s x_0 (Salimans & Ho 2022,
@@ -169,7 +197,7 @@ def epsilon_function(network, process, prediction, learned, clip=None):
     ``time`` counts from 0, as diffusers does: it is our t less one.
     """
 
-    def function(x, time):
+    def function(x: Tensor, time: Tensor) -> Tensor:
         out = network(x, time)
         eps, rest, t = out[:, : x.shape[1]], out[:, x.shape[1] :], time + 1
         if prediction == "v_prediction":
@@ -183,7 +211,7 @@ def epsilon_function(network, process, prediction, learned, clip=None):
     return function
 
 
-def _network(path, layout):
+def _network(path: StrPath, layout: Layout) -> UNet:
     """The U-Net, every weight of it read from the file."""
     from diffusers import UNet2DModel
     from diffusers.utils import logging
@@ -222,10 +250,11 @@ def _network(path, layout):
         raise UserError(
             f"{file}: {channels[0]} channels in and {channels[1]} out; a denoiser has as many out, or twice as many"
         )
-    return network.float().eval()
+    ready: UNet = network.float().eval()
+    return ready
 
 
-def _check_size(file, config, weights):
+def _check_size(file: Path, config: Mapping[str, Any], weights: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse a configuration that has not the size of its weights, before its memory is taken."""
     if config.get("quantization_config") is not None:  # other libraries would read the weights
         raise UserError(f"{file}: quantization_config is not read; save the network without it")
@@ -250,12 +279,12 @@ def _check_size(file, config, weights):
         )
 
 
-def _weights_of(config):
+def _weights_of(config: Mapping[str, Any]) -> int:
     from diffusers import UNet2DModel
 
     with torch.device("meta"):
         return sum(weight.numel() for weight in UNet2DModel.from_config(config).parameters())
 
 
-def _said(channels, height, width):
+def _said(channels: int, height: int, width: int) -> str:
     return f"{channels}×{height}×{width}"

@@ -1,8 +1,11 @@
 """A Diffusers scheduler's configuration as our noising process and reverse variance."""
 
+from __future__ import annotations
+
 import inspect
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,6 +13,13 @@ from mlegfn.checkpoints.layout import json_of
 from mlegfn.diffusion.process import GaussianDiffusion
 from mlegfn.diffusion.schedules import betas
 from mlegfn.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+    from torch import Tensor
 
 __all__ = ["Scheduler", "read_scheduler"]
 
@@ -36,7 +46,7 @@ class Scheduler:
     clip: float | None
 
 
-def read_scheduler(file):
+def read_scheduler(file: Path) -> Scheduler:
     """The ``Scheduler`` of scheduler_config.json; what it leaves out has its class's default.
 
     Any class with a β schedule will do (DDPM, DDIM, PNDM, …): they sample differently, but the network was
@@ -47,7 +57,7 @@ def read_scheduler(file):
     import diffusers
 
     config = json_of(file)
-    name = config.get("_class_name")
+    name: Any = config.get("_class_name")
     # Only names of schedulers are looked up: others make diffusers import half of itself.
     known = isinstance(name, str) and name.endswith("Scheduler")
     cls = getattr(diffusers, name, None) if known else None
@@ -57,7 +67,7 @@ def read_scheduler(file):
             f"{file}: {name!r} has no β schedule, so this is no DDPM; its likelihood is not defined here"
         )
 
-    def entry(key):
+    def entry(key: str) -> Any:
         return config.get(key, parameters[key].default if key in parameters else None)
 
     prediction = entry("prediction_type") or "epsilon"
@@ -78,7 +88,7 @@ def read_scheduler(file):
     return Scheduler(name, process, prediction, variance_type, variance, clip)
 
 
-def _betas(entry):
+def _betas(entry: Callable[[str], Any]) -> Tensor:
     """[T] float64 from the entries that diffusers' schedulers form their float32 tables of."""
     timesteps, trained = entry("num_train_timesteps"), entry("trained_betas")
     if isinstance(timesteps, bool) or not isinstance(timesteps, int) or not 1 <= timesteps <= 10**6:

@@ -1,14 +1,33 @@
 """Write a fine-tuned network as a Diffusers folder, with the scheduler that it came with."""
 
+from __future__ import annotations
+
 import json
 import shutil
+from typing import TYPE_CHECKING
 
 from mlegfn.artifacts import atomic_directory, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from torch import Tensor
+
+    from mlegfn.artifacts import StrPath
+    from mlegfn.checkpoints.reader import External
 
 __all__ = ["write"]
 
 
-def write(path, external, weights, dataset, errors, story):
+def write(
+    path: StrPath,
+    external: External,
+    weights: Mapping[str, Tensor],
+    dataset: Mapping[str, object],
+    errors: Tensor | Sequence[float] | None,
+    story: Mapping[str, Any],
+) -> None:
     """Write the folder ``path`` at once: `DDPMPipeline.from_pretrained(path)` opens it, and so does ``read``.
 
     The scheduler's file is copied byte for byte. mlegfn.json says what a scheduler of diffusers cannot: the

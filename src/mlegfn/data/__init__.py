@@ -1,12 +1,41 @@
 """Where images and points come from."""
 
+from __future__ import annotations
+
+from typing import Protocol, cast
+
 from mlegfn.data.images import Images, load_images, pixels_sha256, save_images, scale_to_unit, to_levels
 from mlegfn.errors import UserError
 
 __all__ = ["Images", "load", "load_images", "pixels_sha256", "save_images", "scale_to_unit", "to_levels"]
 
 
-def load(settings):
+class DataSettings(Protocol):
+    """Which images, how many of them, and what their pixels must hash to."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def path(self) -> str | None: ...
+
+    @property
+    def per_batch(self) -> int | None: ...
+
+    @property
+    def train_limit(self) -> int | None: ...
+
+    @property
+    def test_limit(self) -> int | None: ...
+
+    @property
+    def sha256_train(self) -> str | None: ...
+
+    @property
+    def sha256_test(self) -> str | None: ...
+
+
+def load(settings: DataSettings) -> Images:
     """The images that ``settings`` ask for.
 
     :param settings: an object with the attributes ``source`` (``digits``, ``cifar10`` or ``archive``), ``path`` (of an
@@ -28,7 +57,7 @@ def load(settings):
     else:
         from mlegfn.data import archive
 
-        images = archive.load(settings.path)
+        images = archive.load(cast("str", settings.path))  # an archive has one
     for split in ("train", "test"):
         expected = getattr(settings, f"sha256_{split}")
         if expected and (found := pixels_sha256(getattr(images, f"{split}_images"))) != expected:

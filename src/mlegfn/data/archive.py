@@ -1,8 +1,11 @@
 """Images that users bring: a folder, .zip or .tar.* laid out ``train/<class>/*.png|jpg``, ``test/<class>/…``."""
 
+from __future__ import annotations
+
 import io
 import warnings
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +14,18 @@ from mlegfn.artifacts import expanded
 from mlegfn.data.containers import files
 from mlegfn.data.images import Images
 from mlegfn.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image as PillowImage
+    from torch import Tensor
+
+    from mlegfn.artifacts import StrPath
+
+    Pixels = NDArray[np.uint8]  # [C, H, W]
+    Named = tuple[str, Pixels]  # with its path
 
 __all__ = ["decode", "label_of", "load", "place"]
 
@@ -21,7 +36,7 @@ SCANS = 100  # of a progressive JPEG, of which each is decoded in full; encoders
 CHANNELS = {"L": 1, "RGB": 3}
 
 
-def load(path):
+def load(path: StrPath) -> Images:
     """Read all images; nothing is unpacked to disk.
 
     Order: the first image (by path) of every class, then the second of every class, …, so that the first
@@ -34,6 +49,8 @@ def load(path):
     from tqdm import tqdm
 
     path = expanded(path)
+    splits: dict[str, dict[str, list[Named]]]
+    like: tuple[str, str, tuple[int, ...]] | None  # the first image: its path, what lies around it, its shape
     splits, like, total = {"train": {}, "test": {}}, None, 0
     for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
         if (at := place(path, name)) is None:
@@ -63,7 +80,7 @@ def load(path):
     return Images(*train, *test, levels=256, label=label_of(path), classes=len(names), source="archive")
 
 
-def label_of(path):
+def label_of(path: StrPath) -> str:
     """The archive's name without its endings: ``birds.tar.xz`` → ``birds``."""
     name = expanded(path).resolve().name
     for ending in (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"):
@@ -72,7 +89,7 @@ def label_of(path):
     return name
 
 
-def place(path, name):
+def place(path: StrPath, name: str) -> tuple[str, str, str] | None:
     """(folder around it, split, class) of an image's path; None for what systems leave in archives."""
     parts = PurePosixPath(name).parts
     if any(
@@ -93,7 +110,7 @@ def place(path, name):
     return "/".join(parts[:at]), parts[at], parts[at + 1]
 
 
-def decode(path, name, content):
+def decode(path: StrPath, name: str, content: bytes) -> Pixels:
     """One image as uint8 [C, H, W]."""
     from PIL import Image
 
@@ -118,10 +135,10 @@ def decode(path, name, content):
     return pixels.reshape(image.height, image.width, CHANNELS[image.mode]).transpose(2, 0, 1)
 
 
-def _more_than_pixels(image, content):
+def _more_than_pixels(image: PillowImage, content: bytes) -> str | None:
     """What Pillow would drop without a word, or decode for hours; None for a plain image."""
-    if getattr(image, "n_frames", 1) > 1:
-        return f"holds {image.n_frames} images"
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        return f"holds {frames} images"
     if image.format == "PNG" and content[24] == 16:  # the bit depth in IHDR
         return "has 16 bits a channel"
     if image.format == "JPEG" and content.count(b"\xff\xda") > SCANS:
@@ -129,16 +146,16 @@ def _more_than_pixels(image, content):
     return None
 
 
-def _undecodable(path, name, content, error):
+def _undecodable(path: StrPath, name: str, content: bytes, error: Exception) -> UserError:
     reason = "empty file" if not content else " ".join(str(error).split())[:200]
     return UserError(f"{path}: {name!r}: no readable PNG or JPEG ({reason}); replace it, or take it out")
 
 
-def _said(shape):
+def _said(shape: Sequence[int]) -> str:
     return f"{shape[2]}×{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
 
 
-def _stacked(classes, names):
+def _stacked(classes: Mapping[str, list[Named]], names: list[str]) -> tuple[Tensor, Tensor]:
     """``{class: [(path, pixels), …]}`` as tensors, the k-th images of all classes before the k+1-th."""
     ranked = [
         (rank, names.index(label), pixels)

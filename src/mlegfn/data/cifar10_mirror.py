@@ -5,9 +5,12 @@ themselves by the first :data:`KNOWN` of every batch, whose hashes stand here. T
 settings, because they say what CIFAR-10 is; the settings of one scale must not decide that for another.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -17,6 +20,12 @@ from mlegfn.data.archive import decode, place
 from mlegfn.data.containers import files
 from mlegfn.data.images import pixels_sha256
 from mlegfn.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlegfn.data.archive import Pixels
+    from mlegfn.data.cifar10_batches import Dataset, Split, Splits
 
 __all__ = ["read"]
 
@@ -41,7 +50,7 @@ NAME = re.compile(r"(data_batch_[1-5]|test_batch)_([0-9]{1,5})")
 OWN_LABEL = "or use these images as `source: archive`, under their own label"
 
 
-def read(path, per_batch=None):
+def read(path: Path, per_batch: int | None = None) -> Splits:
     """``((pixels, labels), (pixels, labels))`` of training and test: uint8 [N, 3, 32, 32], int64 [N].
 
     The batches stand one after the other and are of equal length: at least ``per_batch`` images, the first ones.
@@ -66,18 +75,19 @@ def read(path, per_batch=None):
     return _images(path, max(per_batch or PER_BATCH, KNOWN))
 
 
-def _is_original(file, dataset):
+def _is_original(file: Path, dataset: Dataset) -> bool:
     from torchvision.datasets.utils import calculate_md5
 
     tar = file.name.endswith((".tar.gz", ".tgz"))
     return file.name == dataset.filename or (tar and calculate_md5(file) == dataset.tgz_md5)
 
 
-def _images(path, count):
+def _images(path: Path, count: int) -> Splits:
     """The first ``count`` images of every batch, from files of any order."""
     from tqdm import tqdm
 
-    images = {}  # (batch, index) → (name, pixels, label)
+    # (batch, index) → (name, pixels, label)
+    images: dict[tuple[str, int], tuple[str, Pixels | None, int]] = {}
     for name, content in tqdm(files(path), desc=f"reading {path.name}", unit=" files", disable=None):
         if (at := place(path, name)) is None:
             continue
@@ -95,10 +105,14 @@ def _images(path, count):
             f"{path}: lacks {len(lacking)} of the first {count} images of CIFAR-10's batches, beginning with "
             f"{lacking[0][0]}_{lacking[0][1]:05}; name a copy that has them, or unset it to download"
         )
-    return tuple(_split(path, split, [images[key][1:] for key in keys]) for split, keys in wanted.items())
+    training, test = (
+        _split(path, split, cast("list[tuple[Pixels, int]]", [images[key][1:] for key in keys]))
+        for split, keys in wanted.items()
+    )
+    return training, test
 
 
-def _key(path, name, split, label):
+def _key(path: Path, name: str, split: str, label: str) -> tuple[str, int]:
     """(batch, index) that a file's name carries."""
     match = NAME.fullmatch(PurePosixPath(name).stem)
     if match is None:
@@ -115,7 +129,7 @@ def _key(path, name, split, label):
     return match[1], int(match[2])
 
 
-def _pixels(path, name, content):
+def _pixels(path: Path, name: str, content: bytes) -> Pixels:
     pixels = decode(path, name, content)
     if pixels.shape != (3, 32, 32):
         raise UserError(
@@ -124,7 +138,7 @@ def _pixels(path, name, content):
     return pixels
 
 
-def _split(path, split, images):
+def _split(path: Path, split: str, images: list[tuple[Pixels, int]]) -> Split:
     """Stack (pixels, label) of one split, and prove that it is CIFAR-10's."""
     pixels = torch.from_numpy(np.stack([pixels for pixels, _ in images]))
     labels = torch.tensor([label for _, label in images], dtype=torch.int64)

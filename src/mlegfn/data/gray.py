@@ -9,6 +9,7 @@ magnitude is ⌊|v|·s⌋, so that 0 has two, one on each side.
 import math
 
 import torch
+from torch import Tensor
 
 from mlegfn.data.planar_density import entropy
 
@@ -32,7 +33,7 @@ INT_SCALE = {
 }
 
 
-def encode(points, int_scale, bits=MAGNITUDE_BITS):
+def encode(points: Tensor, int_scale: float, bits: int = MAGNITUDE_BITS) -> Tensor:
     """[N, 2] → int64 [N, 2·(1 + bits)] of 0 and 1: sign (1 = negative) and Gray-coded magnitude of each coordinate.
 
     :raises ValueError: for points that are not [N, 2] and finite. Points beyond the last cell fall into it.
@@ -48,7 +49,7 @@ def encode(points, int_scale, bits=MAGNITUDE_BITS):
     return torch.cat([(scaled < 0).long()[..., None], digits], 2).flatten(1)
 
 
-def decode(x, int_scale, bits=MAGNITUDE_BITS):
+def decode(x: Tensor, int_scale: float, bits: int = MAGNITUDE_BITS) -> Tensor:
     """int64 [N, 2·(1 + bits)] → [N, 2] float64: the centres of the cells.
 
     :raises ValueError: for anything but 0 and 1
@@ -60,15 +61,16 @@ def decode(x, int_scale, bits=MAGNITUDE_BITS):
     sign, code = x.view(-1, 2, 1 + bits).split([1, bits], 2)
     plain = code.cumsum(2) % 2  # digit j of the plain binary is the parity of the Gray digits down to j
     magnitude = (plain << torch.arange(bits - 1, -1, -1)).sum(2)
-    return (1 - 2 * sign[..., 0]) * (magnitude.double() + 0.5) / int_scale
+    centres: Tensor = (1 - 2 * sign[..., 0]) * (magnitude.double() + 0.5) / int_scale
+    return centres
 
 
-def log_cells(problem):
+def log_cells(problem: str) -> float:
     """log of the number of cells a unit of area, nats: −log p(x) of a cell is that of the density, plus this."""
     return 2 * math.log(INT_SCALE[problem])
 
 
-def data_entropy(problem):
+def data_entropy(problem: str) -> float:
     """H of the 32 bits, nats: the NLL that no model can beat.
 
     h(p) + 2·log s. The cells are 1e-4 wide and the density's details 0.1, so that is exact to 1e-6; checkerboard's

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mlegfn.data import planar
 
@@ -19,7 +20,7 @@ __all__ = ["DENSITIES", "entropy", "log_density"]
 NODES = 400
 
 
-def log_density(problem, x):
+def log_density(problem: str, x: Tensor) -> Tensor:
     """[N] log p(x) in nats at the points x [N, 2], float64."""
     if problem not in planar.SAMPLERS:
         raise ValueError(f"unknown planar problem {problem!r}; there are {', '.join(planar.SAMPLERS)}")
@@ -27,7 +28,7 @@ def log_density(problem, x):
 
 
 @functools.cache
-def entropy(problem):
+def entropy(problem: str) -> float:
     """H = −E[log p] in nats, the NLL of the data's own density.
 
     checkerboard is uniform: log of its area. Else −∫ p log p by the trapezoidal rule over a square that
@@ -38,36 +39,36 @@ def entropy(problem):
     step, side = 0.08, 5.6
     axis = torch.arange(-side, side + step / 2, step, dtype=torch.float64)
     density = log_density(problem, torch.cartesian_prod(axis, axis)).exp()
-    return -(torch.special.xlogy(density, density).sum() * step**2).item()
+    value: float = -(torch.special.xlogy(density, density).sum() * step**2).item()
+    return value
 
 
 @functools.cache
-def _gauss_legendre(low, high):
+def _gauss_legendre(low: float, high: float) -> tuple[Tensor, Tensor]:
     """[NODES] nodes and log weights of ∫ over (low, high), normalised to an average."""
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    nodes, weights = torch.from_numpy(nodes), torch.from_numpy(weights)
+    nodes, weights = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(NODES))
     return low + (high - low) * (nodes + 1) / 2, (weights / 2).log()
 
 
-def _logsumexp(terms):
+def _logsumexp(terms: Tensor) -> Tensor:
     """log Σ_k e^{terms[:, k]}, [N]. Terms e^-60 below the largest are raised to that: subnormals are slow."""
     largest = terms.amax(1, keepdim=True)
     return (terms - largest).clamp_(min=-60).exp_().sum(1).log_() + largest[:, 0]
 
 
-def _smeared(x, centres, log_weights, std):
+def _smeared(x: Tensor, centres: Tensor, log_weights: Tensor, std: float) -> Tensor:
     """log Σ_k w_k N(x; centre_k, std²·I), [N]."""
     distance = (x[:, :1] - centres[:, 0]).square() + (x[:, 1:] - centres[:, 1]).square()
     return _logsumexp(log_weights - distance / (2 * std**2)) - math.log(2 * math.pi * std**2)
 
 
-def _gaussians(x):
+def _gaussians(x: Tensor) -> Tensor:
     return _smeared(
         x, planar.gaussians_centres(), torch.full((8,), -math.log(8.0), dtype=x.dtype), planar.GAUSSIANS_STD
     )
 
 
-def _circles(x):
+def _circles(x: Tensor) -> Tensor:
     """A circle of radius R smeared by σ: p(x) = e^{−(r−R)²/2σ²} i0e(rR/σ²) / 2πσ², with r = |x|."""
     r, variance = x.norm(dim=1), planar.CIRCLES_STD**2
     terms = [
@@ -77,7 +78,7 @@ def _circles(x):
     return torch.logaddexp(*terms) - math.log(2 * 2 * math.pi * variance)
 
 
-def _pinwheel(x):
+def _pinwheel(x: Tensor) -> Tensor:
     """The sum over the radii r at which an arm passes: p(x) = ¼·⅕ Σ N(r; 1, 0.3²) N(τ; 0, 0.1²) / |g′(r)|.
 
     An arm sends (r, τ) to x/2 = r·u(r) + τ·v(r), with u at the angle −(arm + ¼eʳ) and v across it, so its
@@ -86,7 +87,7 @@ def _pinwheel(x):
     arms = 2 * math.pi / 5 * torch.arange(5, dtype=x.dtype)[:, None]
     radius = torch.linspace(-1.5, 3.5, 400, dtype=x.dtype)
 
-    def across(r, x1, x2, arm):
+    def across(r: Tensor, x1: Tensor, x2: Tensor, arm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         angle = arm + 0.25 * r.exp()
         cos, sin = angle.cos(), angle.sin()
         tau = (x1 * sin + x2 * cos) / 2
@@ -106,7 +107,7 @@ def _pinwheel(x):
     return total.log() - math.log(4 * 5 * 2 * math.pi * 0.3 * 0.1)
 
 
-def _moons(x):
+def _moons(x: Tensor) -> Tensor:
     angle, log_weights = _gauss_legendre(0, math.pi)
     curves = [planar.moons_curve(angle, torch.full_like(angle, lower, dtype=torch.bool)) for lower in (0, 1)]
     return _smeared(
@@ -114,12 +115,12 @@ def _moons(x):
     )
 
 
-def _swissroll(x):
+def _swissroll(x: Tensor) -> Tensor:
     angle, log_weights = _gauss_legendre(1.5 * math.pi, 4.5 * math.pi)
     return _smeared(x, planar.swissroll_curve(angle), log_weights, planar.SWISSROLL_STD)
 
 
-def _spirals(x):
+def _spirals(x: Tensor) -> Tensor:
     """Gaussian plus uniform noise on each coordinate: (Φ((d)/σ) − Φ((d − b)/σ))/b, d = x − curve."""
     root, log_weights = _gauss_legendre(0, 1)
     # angle = 3π√u, and u = s² makes the integrand smooth: ∫ f(√u) du = ∫ f(s)·2s ds.
@@ -134,16 +135,17 @@ def _spirals(x):
     return torch.logaddexp(*arms) - math.log(2)
 
 
-def _log_cdf_difference(d, box, std):
+def _log_cdf_difference(d: Tensor, box: float, std: float) -> Tensor:
     """log [(Φ(d/σ) − Φ((d − b)/σ))/b], by the tail on the side where it does not cancel."""
     upper, lower = d / std, (d - box) / std
     flip = lower > 0
     a, b = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)
     high, low = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
-    return high + torch.log1p(-(low - high).exp()) - math.log(box)
+    difference: Tensor = high + torch.log1p(-(low - high).exp()) - math.log(box)
+    return difference
 
 
-def _checkerboard(x):
+def _checkerboard(x: Tensor) -> Tensor:
     """Uniform over the squares (i, j), i + j even, of [−4, 4)²."""
     square = (x / planar.CHECKERBOARD_SIDE).floor()
     inside = ((square >= -2) & (square < 2)).all(1) & (square.sum(1) % 2 == 0)

@@ -6,9 +6,20 @@ log P_F(a|s) = z_a − log Σ e^z the gradient in the logits z is (1_a − P_F)�
 perceptron. ``tests/mlegfn/gflownet/test_compiled.py`` holds both to what autograd gives.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import numba
 import numpy as np
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mlegfn.diffusion.decoder import Context
+
+    Array = NDArray[Any]
+    Arrays = tuple[Array, ...]
 
 __all__ = ["LogProb", "walk_listed", "walk_members"]
 
@@ -16,7 +27,7 @@ SLOPE = 0.01  # LeakyReLU's
 
 
 @numba.njit(cache=True)
-def _layer(x, weight, bias, out):
+def _layer(x: "Array", weight: "Array", bias: "Array", out: "Array") -> None:
     """out ← LeakyReLU(x W + b)."""
     np.dot(x, weight, out)
     for i in range(out.shape[0]):
@@ -26,7 +37,15 @@ def _layer(x, weight, bias, out):
 
 
 @numba.njit(cache=True)
-def walk_listed(graph, weights, noise, rows, activations, lengths, objects):
+def walk_listed(
+    graph: "Arrays",
+    weights: "Arrays",
+    noise: "Array",
+    rows: "Arrays",
+    activations: "Arrays",
+    lengths: "Array",
+    objects: "Array",
+) -> int:
     """Fill ``rows`` (positions, children, actions, owner, time, log P_B, all [L]), ``activations`` (h1, h2, z) and what
     trajectories come to; returns how many rows. Those that have stopped are taken out at once.
 
@@ -71,7 +90,14 @@ def walk_listed(graph, weights, noise, rows, activations, lengths, objects):
 
 
 @numba.njit(cache=True)
-def walk_members(full, weights, noise, rows, activations, state):
+def walk_members(
+    full: "Array",
+    weights: "Arrays",
+    noise: "Array",
+    rows: "Arrays",
+    activations: "Arrays",
+    state: "Array",
+) -> None:
     """The same for sets: positions and children [L, D+1], 0 or 1, with 1 for *stop*, which is never taken; all
     trajectories are as long. full [T+1]: log P_B into a set of so many. ``state`` [N, D+1] ends as the objects."""
     w1, b1, w2, b2, w3, b3 = weights
@@ -102,14 +128,29 @@ class LogProb(torch.autograd.Function):
     [L, A]; actions, owner [L]."""
 
     @staticmethod
-    def forward(context, count, x, h1, h2, z, actions, owner, w1, b1, w2, b2, w3, b3):
+    def forward(
+        context: "Context",
+        count: int,
+        x: Tensor,
+        h1: Tensor,
+        h2: Tensor,
+        z: Tensor,
+        actions: Tensor,
+        owner: Tensor,
+        w1: Tensor,
+        b1: Tensor,
+        w2: Tensor,
+        b2: Tensor,
+        w3: Tensor,
+        b3: Tensor,
+    ) -> Tensor:
         log_p = z.log_softmax(1)
         context.save_for_backward(x, h1, h2, log_p, actions[:, None], owner, w2, w3)
         taken = log_p.gather(1, actions[:, None])[:, 0]
         return taken.new_zeros(count).index_add_(0, owner, taken)
 
     @staticmethod
-    def backward(context, gradient):
+    def backward(context: "Context", gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, h1, h2, log_p, actions, owner, w2, w3 = context.saved_tensors
         wide = w3.shape[0]  # the last row gives the flow, which log P_F does not depend on
         gradient = gradient.index_select(0, owner)[:, None]
@@ -124,6 +165,7 @@ class LogProb(torch.autograd.Function):
         return *[None] * 7, d1.T @ x, d1.sum(0), d2.T @ h1, d2.sum(0), of_w3, of_b3
 
 
-def _back(gradient, h):
+def _back(gradient: Tensor, h: Tensor) -> Tensor:
     """Through LeakyReLU, whose output h has the sign of its input."""
-    return torch.ops.aten.leaky_relu_backward(gradient, h, SLOPE, True)
+    before: Tensor = torch.ops.aten.leaky_relu_backward(gradient, h, SLOPE, True)
+    return before

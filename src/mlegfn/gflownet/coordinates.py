@@ -1,9 +1,10 @@
 """The policy of a continuous target: coordinates in turn, each from a mixture of normals that a network gives."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["CoordinatePolicy"]
 
@@ -19,9 +20,17 @@ class CoordinatePolicy(nn.Module):
     objectives lost, since they only see what the policy draws.
     """
 
+    which: Tensor
+    known: Tensor
+
     def __init__(
-        self, dimensions, hidden=64, components=10, spread=1.0, dtype=torch.float32
-    ):  # assumed: components, spread
+        self,
+        dimensions: int,
+        hidden: int = 64,
+        components: int = 10,
+        spread: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:  # assumed: components, spread
         super().__init__()
         if dimensions < 1 or components < 1 or not spread > 0:
             raise ValueError(
@@ -46,17 +55,17 @@ class CoordinatePolicy(nn.Module):
             "known", torch.ones(dimensions, dimensions, dtype=dtype).tril(-1), persistent=False
         )
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         """[N, D] → [N, D]: log P_F of each step, nats; one evaluation of the network."""
         return self._densities(self._states(x), self._points(x).flatten()).view(x.shape)
 
-    def log_flow(self, x):
+    def log_flow(self, x: Tensor) -> Tensor:
         """[N, D] → [N, D]: log F(s_d) − log Z of the states s_0 … s_{D−1} on the way to x; 0 at s_0, as F(s_0) = Z."""
-        flow = self.flow(self.body(self._states(x))).view(x.shape)
+        flow: Tensor = self.flow(self.body(self._states(x))).view(x.shape)
         return flow * (torch.arange(self.dimensions, device=x.device) > 0)
 
     @torch.no_grad()
-    def sample(self, count, rng):
+    def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """[count, D] by the CPU generator ``rng``: for each coordinate which component, then a normal."""
         like = self.which
         x = like.new_zeros(count, self.dimensions)
@@ -72,7 +81,7 @@ class CoordinatePolicy(nn.Module):
         return x
 
     @torch.no_grad()
-    def on_grid(self, axes):
+    def on_grid(self, axes: Sequence[Tensor]) -> Tensor:
         """Log density on the product of ``axes``, D tensors [n_d] → [n_1, …, n_D]; for each prefix the network once."""
         log_p = self.which.new_zeros(())
         prefixes = self.which.new_zeros(1, self.dimensions)
@@ -85,31 +94,31 @@ class CoordinatePolicy(nn.Module):
             prefixes[:, d] = axis.repeat(len(prefixes) // len(axis))
         return log_p
 
-    def _points(self, x):
+    def _points(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.dimensions:
             raise ValueError(f"points are [N, {self.dimensions}], got shape {tuple(x.shape)}")
         return x.to(self.which)
 
-    def _states(self, x):
+    def _states(self, x: Tensor) -> Tensor:
         """[N·D, 2D]: of each x the states s_0 … s_{D−1}."""
         known = self._points(x)[:, None] / self.spread * self.known
         return torch.cat([self.which.expand_as(known), known], 2).flatten(0, 1)
 
-    def _states_of(self, x, d):
+    def _states_of(self, x: Tensor, d: int) -> Tensor:
         """[N, 2D]: s_d of each x."""
         return torch.cat([self.which[d].expand_as(x), x / self.spread * self.known[d]], 1)
 
-    def _mixture(self, states):
+    def _mixture(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[M, 2D] → log w, m, log s, each [M, K], the last two in units of x."""
         logits, mean, log_width = self.head(self.body(states)).chunk(3, 1)
         return logits.log_softmax(1), self.spread * mean, log_width + math.log(self.spread)
 
-    def _densities(self, states, x):
+    def _densities(self, states: Tensor, x: Tensor) -> Tensor:
         """[M, 2D], [M] → [M]."""
         return _log_density(x[:, None], *self._mixture(states))
 
 
-def _log_density(x, log_weight, mean, log_width):
+def _log_density(x: Tensor, log_weight: Tensor, mean: Tensor, log_width: Tensor) -> Tensor:
     """log Σ_k w_k N(x; m_k, s_k²), summed over the last dimension."""
     z = (x - mean) * (-log_width).exp()
     return (log_weight - log_width - z.square() / 2).logsumexp(-1) - math.log(2 * math.pi) / 2

@@ -1,6 +1,7 @@
 """Rollouts of the perceptron by the compiled walk, and log P_F from its activations: the usual way, without waiting."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -9,6 +10,11 @@ from mlegfn.gflownet import compiled
 from mlegfn.gflownet.environment import Listed, Members
 from mlegfn.gflownet.policies import MLPPolicy
 from mlegfn.gflownet.rollout import Trajectories, gumbel
+
+if TYPE_CHECKING:
+    from mlegfn.gflownet.compiled import Arrays
+    from mlegfn.gflownet.environment import Environment
+    from mlegfn.gflownet.policies import Policy
 
 __all__ = ["Activations", "log_pf", "rollout", "suits"]
 
@@ -19,10 +25,10 @@ class Activations(NamedTuple):
     h1: Tensor
     h2: Tensor
     z: Tensor
-    versions: tuple
+    versions: tuple[tuple[int, int], ...]
 
 
-def suits(policy, environment):
+def suits(policy: "Policy", environment: "Environment") -> TypeGuard[MLPPolicy]:
     """Whether the compiled walk can take this policy and environment: two layers in float32 on a CPU."""
     return (
         isinstance(policy, MLPPolicy)
@@ -34,19 +40,25 @@ def suits(policy, environment):
 
 
 @torch.no_grad()
-def rollout(policy, environment, count, rng):
+def rollout(
+    policy: MLPPolicy, environment: Listed | Members, count: int, rng: torch.Generator
+) -> Trajectories:
     """``rollout.rollout`` without exploration: the same noise, the same trajectories but for rounding."""
     noise = gumbel(environment, count, rng)
     most, actions = environment.depth * count, environment.actions
     hidden = policy.layers[0].out_features
     whole = [torch.empty(most, dtype=torch.int64) for _ in range(3)]  # actions, owner, time
     log_pb = torch.empty(most)
-    activations = [torch.empty(most, hidden), torch.empty(most, hidden), torch.empty(most, actions)]
+    activations: Sequence[Tensor] = [
+        torch.empty(most, hidden),
+        torch.empty(most, hidden),
+        torch.empty(most, actions),
+    ]
     if isinstance(environment, Members):
         objects = environment.initial(count)
         positions, children = (torch.empty(most, actions) for _ in range(2))
         lengths = torch.full((count,), environment.depth)
-        rows = (positions, children, *whole, log_pb)
+        rows: Sequence[Tensor] = (positions, children, *whole, log_pb)
         compiled.walk_members(
             environment.full.numpy(),
             _weights(policy),
@@ -70,35 +82,38 @@ def rollout(policy, environment, count, rng):
             *(lengths.numpy(), objects.numpy()),
         )
         rows, activations = ([values[:many] for values in each] for each in (rows, activations))
-    *walked, log_pb = rows
+    positions, children, taken, owner, time, log_pb = rows
+    h1, h2, z = activations
     return Trajectories(
-        *(*walked, objects, lengths, log_pb, environment.log_reward(objects), True),
-        Activations(*activations, _versions(policy)),
+        *(positions, children, taken, owner, time, objects, lengths, log_pb),
+        *(environment.log_reward(objects), True),
+        Activations(h1, h2, z, _versions(policy)),
     )
 
 
-def log_pf(policy, environment, trajectories):
+def log_pf(policy: "Policy", environment: "Environment", trajectories: Trajectories) -> Tensor | None:
     """[N]: log P_F of each trajectory with its graph, or None where the weights have changed since the walk."""
     known = trajectories.activations
     if known is None or known.versions != _versions(policy):
         return None
     x = environment.observe(trajectories.positions)
-    weights = (p for layer in policy.layers for p in (layer.weight, layer.bias))
+    weights = (p for layer in cast(MLPPolicy, policy).layers for p in (layer.weight, layer.bias))
     walked = (x, known.h1, known.h2, known.z, trajectories.actions, trajectories.owner)
-    return compiled.LogProb.apply(len(trajectories.objects), *walked, *weights)
+    log_prob: Tensor = compiled.LogProb.apply(len(trajectories.objects), *walked, *weights)
+    return log_prob
 
 
-def _versions(policy):
+def _versions(policy: "Policy") -> tuple[tuple[int, int], ...]:
     """How often each parameter has been written to, and which it is."""
     return tuple((id(p), p._version) for p in policy.parameters())
 
 
-def _weights(policy):
+def _weights(policy: MLPPolicy) -> "Arrays":
     """W [in, out] and b of the three layers as arrays; of the last without the flow."""
     *inner, last = policy.layers
     pairs = [(layer.weight.T, layer.bias) for layer in inner] + [(last.weight[:-1].T, last.bias[:-1])]
     return tuple(values.contiguous().numpy() for pair in pairs for values in pair)
 
 
-def _numpy(tensors):
+def _numpy(tensors: Iterable[Tensor]) -> "Arrays":
     return tuple(values.numpy() for values in tensors)

@@ -1,13 +1,19 @@
 """The forward policy on trees: a graph isomorphism network (GIN) on the forest of ``targets.phylogeny``."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from mlegfn.targets.phylogeny import Phylogeny
 
 __all__ = ["TreePolicy", "graphs"]
 
 
-def graphs(states, species):
+def graphs(states: Tensor, species: int) -> Tensor:
     """float32 [N, M + n + 1, M] of forests [N, n−1]: three matrices that sum over nodes, one below the other.
 
     The M = 2n − 1 nodes are n species, then n − 1 slots of clades; an unused slot has zeros everywhere.
@@ -47,7 +53,9 @@ class TreePolicy(nn.Module):
     :param target: a ``targets.phylogeny.Phylogeny``
     """
 
-    def __init__(self, target, hidden=64, layers=2):
+    pairs: Tensor
+
+    def __init__(self, target: "Phylogeny", hidden: int = 64, layers: int = 2) -> None:
         super().__init__()
         if layers < 1:
             raise ValueError(f"a graph network needs at least one layer, got {layers}")
@@ -56,20 +64,19 @@ class TreePolicy(nn.Module):
         self.kinds = nn.Parameter(torch.randn(self.species + 1, hidden))
         self.shift = nn.Parameter(torch.zeros(hidden))
         widths = [1] + [2] * (layers - 1)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(n)) for n in widths
-        )
+        linear = nn.ModuleList(nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(n)) for n in widths)
+        self.layers = cast("Sequence[Sequence[nn.Linear]]", linear)  # a ModuleList does not say of what
         self.of_root = nn.Linear(hidden, hidden, bias=False)
         self.of_graph = nn.Linear(2 * hidden, 2 * hidden)  # for all pairs, and for the flow
         self.pair, self.flow = nn.Linear(hidden, 1, bias=False), nn.Linear(hidden, 1)
         pairs = target.pairs.T
         self.register_buffer("pairs", F.one_hot(pairs, self.species).sum(1).float(), persistent=False)
 
-    def inputs(self, states):
+    def inputs(self, states: Tensor) -> Tensor:
         """float32 [N, 3n, 2n − 1]: ``graphs``."""
         return graphs(states, self.species)
 
-    def forward(self, inputs):
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         nodes = 2 * self.species - 1
         near, roots = inputs[:, :nodes], inputs[:, nodes:]
         h = torch.cat([self.kinds[:-1], self.kinds[-1:].expand(self.species - 1, -1)])

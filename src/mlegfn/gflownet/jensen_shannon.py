@@ -8,15 +8,22 @@ paper (arXiv 2410.09355) gives a JSD of samples, in a way that the text we hold 
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mlegfn.randomness import generator
-from mlegfn.targets.points import as_points
+from mlegfn.targets.points import PointTarget, as_points
+
+if TYPE_CHECKING:
+    from mlegfn.gflownet.coordinates import CoordinatePolicy
 
 __all__ = ["JSD", "bin_probabilities", "jensen_shannon", "of_densities", "of_samples", "sampling_floor"]
+
+Density = Callable[[Sequence[Tensor]], Tensor]  # of axes, D tensors [n_d] → [n_1, …, n_D], its logarithm
 
 PANELS, NODES = 100, 4  # Gauss–Legendre: at least this many panels to a side of the box, nodes in each
 
@@ -30,13 +37,13 @@ class JSD(NamedTuple):
     outside: tuple[float, float]
 
 
-def jensen_shannon(policy, target, cells=400):
+def jensen_shannon(policy: "CoordinatePolicy", target: PointTarget, cells: int = 400) -> JSD:
     """JSD between ``policy`` (a ``CoordinatePolicy``) and ``target`` by quadrature on cells^D points of its box."""
     with torch.no_grad():
         return of_densities(policy.on_grid, _pointwise(target.log_prob), target.box, cells)
 
 
-def of_densities(first, second, box, cells=400):
+def of_densities(first: Density, second: Density, box: tuple[Tensor, Tensor], cells: int = 400) -> JSD:
     """JSD of two log densities on grids: axes, D tensors [n_d] → [n_1, …, n_D].
 
     By the midpoint rule in ``box`` (low [D], high [D]). Beyond it the densities are taken for one cell with what
@@ -52,7 +59,7 @@ def of_densities(first, second, box, cells=400):
     return JSD(value.item(), ((value - halved).abs() + gap).item(), tuple(outside.tolist()))
 
 
-def of_samples(x, target, bins=50):  # assumed: bins
+def of_samples(x: Tensor, target: PointTarget, bins: int = 50) -> float:  # assumed: bins
     """JSD, nats, between the histogram of samples x [N, D], ``bins`` per coordinate in the target's box and one bin
     beyond, and the probabilities of the target in them. Never above the JSD of the densities but for its floor."""
     low, high = target.box
@@ -64,7 +71,9 @@ def of_samples(x, target, bins=50):  # assumed: bins
     return _of_counts(row, bin_probabilities(target, bins)).item()
 
 
-def sampling_floor(target, count, bins=50, repeats=20, seed=0):
+def sampling_floor(
+    target: PointTarget, count: int, bins: int = 50, repeats: int = 20, seed: int = 0
+) -> tuple[float, float]:
     """(mean of ``of_samples`` over ``repeats`` sets of ``count`` exact samples, its standard error), nats.
 
     A histogram of exact samples is multinomial, so the bins themselves are drawn. Where all of K bins hold many
@@ -85,7 +94,7 @@ def sampling_floor(target, count, bins=50, repeats=20, seed=0):
     return estimates.mean().item(), (estimates.std() / math.sqrt(repeats)).item()
 
 
-def bin_probabilities(target, bins):
+def bin_probabilities(target: PointTarget, bins: int) -> Tensor:
     """float64 [bins^D + 1]: the target's probability of each bin of its box, and beyond the box.
 
     By Gauss–Legendre quadrature in panels that are a bin or a part of one.
@@ -104,7 +113,9 @@ def bin_probabilities(target, bins):
     return torch.cat([mass.flatten(), (1 - mass.sum()).clamp(min=0)[None]])
 
 
-def _integral(first, second, box, cells):
+def _integral(
+    first: Density, second: Density, box: tuple[Tensor, Tensor], cells: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """(JSD, what it leaves open, the mass of either density beyond the box [2]), float64."""
     low, high = box
     centres = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
@@ -118,25 +129,25 @@ def _integral(first, second, box, cells):
     return _integrand(log_p, log_q).sum() * volume + least, most - least + math.log(2) / 2 * excess, outside
 
 
-def _integrand(log_p, log_q):
+def _integrand(log_p: Tensor, log_q: Tensor) -> Tensor:
     """½ p log(p/m) + ½ q log(q/m), elementwise; 0 log 0 = 0."""
     total = torch.logaddexp(log_p, log_q)
     parts = (
         log.exp() * (log - total + math.log(2)).nan_to_num(nan=0.0, neginf=0.0) for log in (log_p, log_q)
     )
-    return sum(parts) / 2
+    return cast("Tensor", sum(parts)) / 2
 
 
-def _of_counts(row, probabilities):
+def _of_counts(row: Tensor, probabilities: Tensor) -> Tensor:
     """[]: JSD of the histogram of ``row`` int64 [N] from ``probabilities`` [K]."""
     share = row.bincount(minlength=len(probabilities)).double() / len(row)
     return _integrand(share.log(), probabilities.log()).sum()
 
 
-def _pointwise(log_prob):
+def _pointwise(log_prob: Callable[[Tensor], Tensor]) -> Density:
     """[N, D] → [N] made into axes → [n_1, …, n_D], in parts that fit the cache."""
 
-    def on_grid(axes):
+    def on_grid(axes: Sequence[Tensor]) -> Tensor:
         points = torch.cartesian_prod(*axes).view(-1, len(axes))
         return torch.cat([log_prob(part) for part in points.split(2**14)]).view([len(axis) for axis in axes])
 

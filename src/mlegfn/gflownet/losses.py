@@ -1,8 +1,8 @@
 """Every objective on the same footing: what it needs of the trajectories, and its loss. A new one is a line below."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -30,9 +30,13 @@ class Scores(NamedTuple):
     lengths: Tensor | None = None
 
     @property
-    def sums(self):
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """log P_F, log P_B, log R of whole trajectories, [N] each: what the trajectory objectives take."""
         return self.log_pf.sum(1), self.log_pb.sum(1), self.log_reward
+
+
+Options = dict[str, Any]  # of an objective: numbers, names, tensors
+Loss = Callable[[Scores, Options, Sequence[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,15 @@ class Objective:
     """
 
     title: str
-    loss: Callable
+    loss: Loss | None
     on_policy: bool = False
     flows: str | None = None
     log_z: bool = False
-    options: dict = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
 
 
-def _divergence(function, *names):
-    def evaluate(scores, options, parameters):
+def _divergence(function: Callable[..., Tensor], *names: str) -> Loss:
+    def evaluate(scores: Scores, options: Options, parameters: Sequence[Tensor]) -> Tensor:
         chosen = {name: options[name] for name in names if name in options}
         variate = options["control_variate"]
         return function(*scores.sums, control_variate=variate, parameters=parameters, **chosen)
@@ -60,27 +64,34 @@ def _divergence(function, *names):
     return evaluate
 
 
-def _trajectory_balance(scores, options, parameters):
+def _trajectory_balance(scores: Scores, options: Options, parameters: Sequence[Tensor]) -> Tensor:
     return balance.trajectory_balance(*scores.sums, scores.log_z).mean()
 
 
-def _log_variance(scores, options, parameters):
+def _log_variance(scores: Scores, options: Options, parameters: Sequence[Tensor]) -> Tensor:
     return balance.log_variance(*scores.sums).mean()
 
 
-def _detailed_balance(scores, options, parameters):
-    residuals = balance.detailed_balance(scores.log_flow, scores.log_pf, scores.log_pb, scores.lengths)
-    return residuals.sum() / scores.lengths.sum()
+def _flows(scores: Scores) -> tuple[Tensor, Tensor]:
+    """log F and lengths, which there are where ``flows`` was asked for."""
+    return cast("tuple[Tensor, Tensor]", (scores.log_flow, scores.lengths))
 
 
-def _sub_trajectory_balance(scores, options, parameters):
+def _detailed_balance(scores: Scores, options: Options, parameters: Sequence[Tensor]) -> Tensor:
+    log_flow, lengths = _flows(scores)
+    residuals = balance.detailed_balance(log_flow, scores.log_pf, scores.log_pb, lengths)
+    return residuals.sum() / lengths.sum()
+
+
+def _sub_trajectory_balance(scores: Scores, options: Options, parameters: Sequence[Tensor]) -> Tensor:
+    log_flow, lengths = _flows(scores)
     return balance.sub_trajectory_balance(
-        scores.log_flow, scores.log_pf, scores.log_pb, options["lam"], scores.lengths
+        log_flow, scores.log_pf, scores.log_pb, options["lam"], lengths
     ).mean()
 
 
-def _f_balance(divergence):
-    def evaluate(scores, options, parameters):
+def _f_balance(divergence: str) -> Loss:
+    def evaluate(scores: Scores, options: Options, parameters: Sequence[Tensor]) -> Tensor:
         chosen = {name: options[name] for name in ("alpha", "bound") if name in options}
         return f_trajectory_balance(*scores.sums, scores.log_z, divergence, **chosen).mean()
 
@@ -111,7 +122,7 @@ OBJECTIVES = {
 }
 
 
-def objective(name, on_policy=True):
+def objective(name: str, on_policy: bool = True) -> Objective:
     """``OBJECTIVES[name]``, if it may be used on such trajectories.
 
     :raises ValueError: for an unknown name, and for trajectories that another policy drew (``on_policy`` False) where
@@ -130,7 +141,7 @@ def objective(name, on_policy=True):
 
 
 @torch.no_grad()
-def log_scale(name, scores, alpha=0.5):
+def log_scale(name: str, scores: Scores, alpha: float = 0.5) -> Tensor | None:
     """[]: the largest log-weight of a batch, for the ``log_scale`` of those that follow it; None where there is none.
 
     So the scale of forward KL and Tsallis-α is that of an initial batch, as in the paper, and not of each.

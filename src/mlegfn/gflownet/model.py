@@ -1,16 +1,21 @@
 """A GFlowNet on a discrete target: a policy, where it walks, and log Z, scored for every objective."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mlegfn.gflownet import fast
-from mlegfn.gflownet.losses import Scores, objective
-from mlegfn.gflownet.rollout import backward_rollout, join, rollout
+from mlegfn.gflownet.losses import Loss, Scores, objective
+from mlegfn.gflownet.rollout import Trajectories, backward_rollout, join, rollout
 from mlegfn.objectives import balance
+
+if TYPE_CHECKING:
+    from mlegfn.gflownet.environment import Environment, Listed, Members
+    from mlegfn.gflownet.policies import Parametric, Policy
 
 __all__ = ["GFlowNet", "Model"]
 
@@ -25,18 +30,56 @@ class Table(NamedTuple):
     log_flow: Tensor
 
 
-class Model:
+class Drawn(Protocol):
+    """What a model draws: ``Trajectories``, or ``Points``."""
+
+    @property
+    def objects(self) -> Tensor: ...
+
+    @property
+    def on_policy(self) -> bool: ...
+
+
+D = TypeVar("D", bound=Drawn)
+
+
+class Model(Generic[D]):
     """What discrete and continuous GFlowNets have in common: log Z and the choice of an objective.
 
     ``log_z`` is one number, a parameter apart, so that it can have a rate of its own; objectives that do not learn
     it leave it alone.
     """
 
-    def __init__(self, policy):
+    policy: "Parametric"
+
+    if TYPE_CHECKING:  # what each kind has of its own
+
+        def table(self, count: int) -> Table | None: ...
+
+        def rollout(
+            self, count: int, rng: torch.Generator, exploration: float = 0.0, table: Table | None = None
+        ) -> D: ...
+
+        def back(self, objects: Tensor, rng: torch.Generator) -> D: ...
+
+        def join(self, first: D, second: D) -> D: ...
+
+        def score(self, trajectories: D, flows: str | None = None, table: Table | None = None) -> Scores: ...
+
+        def flow_matching(self, trajectories: D, table: Table | None = None) -> Tensor: ...
+
+    def __init__(self, policy: "Parametric") -> None:
         self.policy = policy
         self.log_z = torch.nn.Parameter(torch.zeros((), dtype=next(policy.parameters()).dtype))
 
-    def loss(self, name, trajectories, table=None, parameters=None, **options):
+    def loss(
+        self,
+        name: str,
+        trajectories: D,
+        table: Table | None = None,
+        parameters: Sequence[Tensor] | None = None,
+        **options: Any,
+    ) -> Tensor:
         """[]: the loss of ``losses.OBJECTIVES[name]``, with a graph to the policy's parameters and log Z.
 
         :param options: alpha, control_variate, lam, log_scale, bound: where the objective has them
@@ -47,47 +90,55 @@ class Model:
         if chosen.flows == "edge":
             return self.flow_matching(trajectories, table)
         scores = self.score(trajectories, chosen.flows, table)
-        return chosen.loss(scores, chosen.options | options, parameters or list(self.policy.parameters()))
+        loss = cast("Loss", chosen.loss)  # only flow matching has none
+        return loss(scores, chosen.options | options, parameters or list(self.policy.parameters()))
 
     @torch.no_grad()
-    def guess_log_z(self, trajectories, table=None):
+    def guess_log_z(self, trajectories: D, table: Table | None = None) -> None:
         """Set log Z to log mean R P_B/P_F of ``trajectories`` of the policy: by importance sampling, that is Z."""
         log_pf, log_pb, log_reward = self.score(trajectories, table=table).sums
         self.log_z.copy_((log_reward + log_pb - log_pf).logsumexp(0) - math.log(len(log_pf)))
 
 
-class GFlowNet(Model):
+class GFlowNet(Model[Trajectories]):
     """:param policy: inputs [N, …] → (logits [N, A], log F(s) − log Z [N])
     :param environment: ``Listed`` or ``Unlisted``, made with ``policy.inputs``
     """
 
-    def __init__(self, policy, environment):
+    policy: "Policy"
+
+    def __init__(self, policy: "Policy", environment: "Environment") -> None:
         super().__init__(policy)
         self.environment = environment
 
-    def table(self, count):
+    def table(self, count: int) -> Table | None:
         """``Table`` of all states with its graph, where that is the cheapest way; else None."""
         states = self.environment.end
         if states is None or states > TABULATE * count or fast.suits(self.policy, self.environment):
             return None
-        logits, flow = self.policy(self.environment.inputs[:states])
-        return Table(logits, (logits + self.environment.barrier[:-1]).log_softmax(1), flow)
+        listed = cast("Listed", self.environment)
+        logits, flow = self.policy(listed.inputs[:states])
+        return Table(logits, (logits + listed.barrier[:-1]).log_softmax(1), flow)
 
-    def rollout(self, count, rng, exploration=0.0, table=None):
+    def rollout(
+        self, count: int, rng: torch.Generator, exploration: float = 0.0, table: Table | None = None
+    ) -> Trajectories:
         """``count`` Trajectories of the policy, mixed with ``exploration`` · uniform actions."""
         if table is None and not exploration and fast.suits(self.policy, self.environment):
-            return fast.rollout(self.policy, self.environment, count, rng)
+            return fast.rollout(self.policy, cast("Listed | Members", self.environment), count, rng)
         known = None if table is None else table.log_pf.detach()
         return rollout(self.policy, self.environment, count, rng, exploration, known)
 
-    def back(self, objects, rng):
+    def back(self, objects: Tensor, rng: torch.Generator) -> Trajectories:
         """Trajectories that end in ``objects`` (positions), by the uniform P_B: off-policy."""
         return backward_rollout(self.environment, objects, rng)
 
-    def join(self, first, second):
+    def join(self, first: Trajectories, second: Trajectories) -> Trajectories:
         return join(first, second)
 
-    def score(self, trajectories, flows=None, table=None):
+    def score(
+        self, trajectories: Trajectories, flows: str | None = None, table: Table | None = None
+    ) -> Scores:
         """``Scores``; without ``flows`` of whole trajectories only, which is cheaper: no table is padded."""
         if table is None and flows is None:
             known = fast.log_pf(self.policy, self.environment, trajectories)
@@ -101,19 +152,20 @@ class GFlowNet(Model):
         else:
             entry = torch.add(actions, at, alpha=self.environment.actions)
             log_pf = table.log_pf.view(-1).index_select(0, entry)
-            flow = table.log_flow.index_select(0, at) if flows else None
+            # Without ``flows`` it is not read.
+            flow = cast("Tensor", table.log_flow.index_select(0, at) if flows else None)
         log_pb, reward = trajectories.log_pb, trajectories.log_reward
         if flows is None:
-            totals = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
-            return Scores(*totals, reward, self.log_z)
+            log_pf, log_pb = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
+            return Scores(log_pf, log_pb, reward, self.log_z)
         width = int(trajectories.lengths.max())
         # F(s_0) is Z itself, whatever the network says there.
         inner = trajectories.padded(self.log_z + flow * (trajectories.time > 0), width + 1)
         log_flow = inner.index_put((torch.arange(len(reward)), trajectories.lengths), reward)
-        steps = (trajectories.padded(x, width) for x in (log_pf, log_pb))
-        return Scores(*steps, reward, self.log_z, log_flow, trajectories.lengths)
+        log_pf, log_pb = (trajectories.padded(x, width) for x in (log_pf, log_pb))
+        return Scores(log_pf, log_pb, reward, self.log_z, log_flow, trajectories.lengths)
 
-    def flow_matching(self, trajectories, table=None):
+    def flow_matching(self, trajectories: Trajectories, table: Table | None = None) -> Tensor:
         """[]: mean (log inflow − log outflow)² of the states that the trajectories enter, and of their ends.
 
         The logits are log F(s → s') − log Z here. A state's inflow comes from all of its parents, so the network is
@@ -136,7 +188,7 @@ class GFlowNet(Model):
             residuals.append(balance.flow_matching(at_stop[:, -1:], reward[:, None]))
         return torch.cat(residuals).mean()
 
-    def _edges(self, positions, table):
+    def _edges(self, positions: Tensor, table: Table | None) -> Tensor:
         """[N, A]: log F(s → s'), −∞ where there is no edge."""
         if table is None:
             logits, _ = self.policy(self.environment.observe(positions))

@@ -1,9 +1,15 @@
 """Trajectories of a discrete target, drawn forwards by a policy or backwards by the uniform P_B."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from mlegfn.gflownet.environment import Environment, Listed
+    from mlegfn.gflownet.fast import Activations
+    from mlegfn.gflownet.policies import Policy
 
 CHECK = 4  # steps after which it is seen how many trajectories go on …
 SHRINK = 0.7  # … and those that do not are taken out where these are fewer than this share
@@ -39,18 +45,25 @@ class Trajectories(NamedTuple):
     log_pb: Tensor
     log_reward: Tensor
     on_policy: bool
-    activations: Any = None
+    activations: "Activations | None" = None
 
-    def totals(self, values):
+    def totals(self, values: Tensor) -> Tensor:
         """[N]: the sums of ``values`` [L] over each trajectory."""
         return values.new_zeros(len(self.objects)).index_add(0, self.owner, values)
 
-    def padded(self, values, width):
+    def padded(self, values: Tensor, width: int) -> Tensor:
         """[N, width]: ``values`` [L] in a row a trajectory, 0 beyond its end."""
         return values.new_zeros(len(self.objects), width).index_put((self.owner, self.time), values)
 
 
-def rollout(policy, environment, count, rng, exploration=0.0, table=None):
+def rollout(
+    policy: "Policy",
+    environment: "Environment",
+    count: int,
+    rng: torch.Generator,
+    exploration: float = 0.0,
+    table: Tensor | None = None,
+) -> Trajectories:
     """Trajectories from s_0, by the policy's probabilities mixed with ``exploration`` · uniform.
 
     The action of largest logit + Gumbel noise has the softmax's probabilities; where a step explores, the logits are
@@ -87,13 +100,20 @@ def rollout(policy, environment, count, rng, exploration=0.0, table=None):
     )
 
 
-def gumbel(environment, count, rng):
+def gumbel(environment: "Environment", count: int, rng: torch.Generator) -> Tensor:
     """[T, N, A] Gumbel noise, −log(−log u): a logit plus it is largest with the softmax's probability."""
     noise = torch.rand(environment.depth, count, environment.actions, generator=rng)
     return noise.log_().neg_().log_().neg_()
 
 
-def _walk(policy, environment, count, rng, exploration, table):
+def _walk(
+    policy: "Policy",
+    environment: "Environment",
+    count: int,
+    rng: torch.Generator,
+    exploration: float,
+    table: Tensor | None,
+) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor, Tensor]:
     """([(positions, actions, owner) of each step], where those that are left are after the last, and which)."""
     last, end = environment.actions - 1, environment.end
     noise = gumbel(environment, count, rng)
@@ -102,7 +122,7 @@ def _walk(policy, environment, count, rng, exploration, table):
     if table is None:
         logits_at = policy.walker() if hasattr(policy, "walker") else lambda inputs: policy(inputs)[0]
     elif end is not None:
-        table = torch.cat([table, environment.barrier[end:]])
+        table = torch.cat([table, cast("Listed", environment).barrier[end:]])
     at, live, steps = environment.initial(count), torch.arange(count), []
     for time, drawn in enumerate(noise.unbind(0)):
         if len(live) < count:
@@ -129,7 +149,7 @@ def _walk(policy, environment, count, rng, exploration, table):
 
 
 @torch.no_grad()
-def backward_rollout(environment, objects, rng):
+def backward_rollout(environment: "Environment", objects: Tensor, rng: torch.Generator) -> Trajectories:
     """Trajectories that end in ``objects`` [N, …], walked back by the uniform P_B: never on-policy.
 
     An object of the largest level needs no *stop*; every other one has it as its last action.
@@ -151,14 +171,14 @@ def backward_rollout(environment, objects, rng):
         at = at.clone()
         at[who] = environment.undo(child, action)
         steps.append((at[who], child, action, who, torch.full_like(who, time)))
-    positions, children, actions, owner, time = (torch.cat(parts) for parts in zip(*steps))
+    positions, children, actions, owner, times = (torch.cat(parts) for parts in zip(*steps))
     log_pb = environment.log_pb(children).masked_fill(actions == last, 0.0)
     return Trajectories(
         positions,
         children,
         actions,
         owner,
-        time,
+        times,
         objects,
         lengths,
         log_pb,
@@ -167,12 +187,12 @@ def backward_rollout(environment, objects, rng):
     )
 
 
-def join(first, second):
+def join(first: Trajectories, second: Trajectories) -> Trajectories:
     """The trajectories of both; on-policy only if both are."""
+    fields = cast("Iterable[tuple[str, Tensor, Tensor]]", zip(Trajectories._fields, first, second))
     both = {
-        name: torch.cat([a, b])
-        for name, a, b in zip(Trajectories._fields, first, second)
-        if name not in ("owner", "on_policy", "activations")
+        name: torch.cat([a, b]) for name, a, b in fields if name not in ("owner", "on_policy", "activations")
     }
     owner = torch.cat([first.owner, second.owner + len(first.objects)])
-    return Trajectories(**both, owner=owner, on_policy=first.on_policy and second.on_policy)
+    on_policy = first.on_policy and second.on_policy
+    return Trajectories(**both, owner=owner, on_policy=on_policy, activations=None)

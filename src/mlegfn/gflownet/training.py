@@ -1,6 +1,8 @@
 """One training loop for every objective: draw, score, step; everything random is a function of (seed, key, step)."""
 
 import math
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -9,10 +11,54 @@ from mlegfn.gflownet.losses import log_scale, objective
 from mlegfn.gflownet.replay import Replay
 from mlegfn.randomness import generator
 
-__all__ = ["train"]
+if TYPE_CHECKING:
+    from mlegfn.gflownet.model import D, Model, Table
+
+__all__ = ["Settings", "train"]
+
+M = TypeVar("M", bound="Model[Any]")
 
 
-def train(model, name, settings, *key, seed=0, evaluate=None, evaluate_at=(), description=None, **options):
+class Settings(Protocol):
+    """What ``train`` wants of its settings."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def batch(self) -> int:
+        """Trajectories a step."""
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def log_z_lr(self) -> float: ...
+
+    @property
+    def exploration(self) -> float:
+        """Share of uniform actions."""
+
+    @property
+    def replay(self) -> float:
+        """Share of a batch that comes from a buffer."""
+
+    @property
+    def capacity(self) -> int:
+        """Objects that the buffer holds."""
+
+
+def train(
+    model: M,
+    name: str,
+    settings: Settings,
+    *key: object,
+    seed: int = 0,
+    evaluate: Callable[[int], object] | None = None,
+    evaluate_at: Container[int] = (),
+    description: str | None = None,
+    **options: Any,
+) -> M:
     """Train ``model`` (``GFlowNet`` or ``ContinuousGFlowNet``) in place by ``losses.OBJECTIVES[name]``; returns it.
 
     Adam, a rate for log Z apart, both falling linearly to 0 (arXiv 2410.09355, App. E: polynomial decay).
@@ -52,7 +98,9 @@ def train(model, name, settings, *key, seed=0, evaluate=None, evaluate_at=(), de
     return model
 
 
-def _draw(model, settings, rng, buffer, table):
+def _draw(
+    model: "Model[D]", settings: Settings, rng: torch.Generator, buffer: Replay | None, table: "Table | None"
+) -> "D":
     """The trajectories of one step, and what they leave in the buffer."""
     replayed = round(settings.replay * settings.batch) if buffer is not None and len(buffer) else 0
     drawn = model.rollout(settings.batch - replayed, rng, settings.exploration, table)

@@ -4,13 +4,21 @@ M. Heusel et al., *GANs Trained by a Two Time-Scale Update Rule …*, 2017 (FID)
 Techniques for Training GANs*, 2016 (Inception Score).
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from mlegfn.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mlegfn.artifacts import StrPath
 
 __all__ = ["WEIGHTS", "WEIGHTS_SHA256", "frechet", "inception_features", "inception_score", "read_inception"]
 
@@ -22,7 +30,7 @@ WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129
 FEATURES, LOGITS = "2048", "logits_unbiased"  # torch-fidelity's layers for FID and for the Inception Score
 
 
-def read_inception(path, device="cpu"):
+def read_inception(path: StrPath, device: torch.device | str = "cpu") -> nn.Module:
     """torch-fidelity's Inception network from the weights file ``path``.
 
     The file is a pickle, so what is unpickled are the very bytes that were hashed.
@@ -40,16 +48,20 @@ def read_inception(path, device="cpu"):
         raise UserError(
             f"{path}: not torch-fidelity's {WEIGHTS}: SHA-256 expected {WEIGHTS_SHA256}, found {found}"
         )
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torch_fidelity.feature_extractor_inceptionv3 import (
+        FeatureExtractorInceptionV3,
+    )
 
-    network = FeatureExtractorInceptionV3(
+    network: nn.Module = FeatureExtractorInceptionV3(
         "inception-v3-compat", [FEATURES, LOGITS], feature_extractor_weights_path=io.BytesIO(content)
     )
     return network.to(device)
 
 
 @torch.no_grad()
-def inception_features(network, images, levels, batch=64):
+def inception_features(
+    network: nn.Module, images: Tensor, levels: int, batch: int = 64
+) -> tuple[Tensor, Tensor]:
     """(features [N, 2048], logits [N, 1008]) on the CPU of integer images uint8 [N, C, H, W], C = 1 or 3.
 
     Levels are spread over 0 … 255 and grey becomes three equal channels; the network scales to 299 × 299.
@@ -60,10 +72,11 @@ def inception_features(network, images, levels, batch=64):
         bytes_ = (part.float() * 255 / (levels - 1)).round().to(torch.uint8)
         rgb = bytes_.expand(-1, 3, -1, -1) if bytes_.shape[1] == 1 else bytes_
         parts.append([out.cpu() for out in network(rgb.to(device))])
-    return tuple(torch.cat(outs) for outs in zip(*parts))
+    features, logits = (torch.cat(outs) for outs in zip(*parts))
+    return features, logits
 
 
-def frechet(features, others):
+def frechet(features: Tensor, others: Tensor) -> float:
     """Fréchet distance of the Gaussians with the moments of two feature sets [N, F]: FID, a float."""
     from torch_fidelity.metric_fid import (
         KEY_METRIC_FID,
@@ -72,12 +85,17 @@ def frechet(features, others):
     )
 
     pair = [fid_features_to_statistics(x) for x in (features, others)]
-    return fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID]
+    distance: float = fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID]
+    return distance
 
 
-def inception_score(logits):
+def inception_score(logits: Tensor) -> dict[str, float | None]:
     """exp E KL(p(class | image) ‖ p(class)) of logits [N, 1008]: over ten splits if N ≥ 5000, else over all."""
-    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+    from torch_fidelity.metric_isc import (
+        KEY_METRIC_ISC_MEAN,
+        KEY_METRIC_ISC_STD,
+        isc_features_to_metric,
+    )
 
     splits = 10 if len(logits) >= 5000 else 1
     metric = isc_features_to_metric(logits, splits=splits)

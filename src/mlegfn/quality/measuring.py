@@ -1,12 +1,23 @@
 """A model's samples against test images, each number beside its floor: training images against the same."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
 import torch
 
-from mlegfn.data.images import scale_to_unit, to_levels
+from mlegfn.data.images import Images, scale_to_unit, to_levels
 from mlegfn.diffusion.sampling import generate
 from mlegfn.quality.inception import frechet, inception_features, inception_score, read_inception
 from mlegfn.quality.sliced import patches, sliced_wasserstein, unit_directions
 from mlegfn.randomness import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+    from mlegfn.diffusion.model import DenoisingModel
 
 __all__ = ["draw", "measure"]
 
@@ -16,7 +27,32 @@ PATCHES = 8  # of each image
 FLOOR_DRAWS = 10
 
 
-def draw(model, count, shape, levels, seed, device="cpu"):
+class QualitySettings(Protocol):
+    """How samples are measured."""
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def projections(self) -> int:
+        """Random directions of the sliced Wasserstein distance."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def inception(self) -> str | None:
+        """The path of the Inception weights."""
+
+
+def draw(
+    model: DenoisingModel,
+    count: int,
+    shape: Sequence[int],
+    levels: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """``count`` samples of ``model`` as images, uint8 [count, *shape]: nearest levels, clipped to the range.
 
     The noise of block i is a function of (seed, i), so models of one scale sample from equal noise.
@@ -30,7 +66,12 @@ def draw(model, count, shape, levels, seed, device="cpu"):
     return torch.cat(blocks)
 
 
-def measure(sample, data, settings, device="cpu"):
+def measure(
+    sample: Callable[[int], Tensor],
+    data: Images,
+    settings: QualitySettings,
+    device: torch.device | str = "cpu",
+) -> dict[str, object]:
     """Sample quality of one model, as JSON has it.
 
     sample: ``sample(n)`` gives n of the model's images, uint8 [n, C, H, W] with ``data.levels`` levels
@@ -57,6 +98,8 @@ def measure(sample, data, settings, device="cpu"):
     drawn = [distances(images) for images in training]
     samples = sample(count)
     own, floor = distances(samples), {key: spread([distance[key] for distance in drawn]) for key in drawn[0]}
+    scores: dict[str, object]
+    lowest: dict[str, object]
     if network is None:
         scores = lowest = {"fid": None, "inception_score": None}
     else:
@@ -78,7 +121,9 @@ def measure(sample, data, settings, device="cpu"):
 class Distances:
     """Sliced Wasserstein distances of sets of images to one set, with equal directions and equal patches."""
 
-    def __init__(self, reference, levels, settings, device):
+    def __init__(
+        self, reference: Tensor, levels: int, settings: QualitySettings, device: torch.device | str
+    ) -> None:
         self.levels, self.seed, self.device = levels, settings.seed, device
         self.size = min(PATCH, *reference.shape[2:])
         self.reference = self.vectors(reference)
@@ -89,13 +134,13 @@ class Distances:
             for key, x in self.reference.items()
         }
 
-    def vectors(self, images):
+    def vectors(self, images: Tensor) -> dict[str, Tensor]:
         """``{"pixels": [n, C·H·W], "patches": [n·PATCHES, C·size²]}`` in [−1, 1] of uint8 images."""
         x = scale_to_unit(images.to(self.device), self.levels)
         places = generator(self.seed, "quality", "patches")
         return {"pixels": x.flatten(1), "patches": patches(x, self.size, PATCHES, places)}
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> dict[str, float]:
         """``{"pixels": distance, "patches": distance}`` of as many images as the reference has."""
         return {
             key: sliced_wasserstein(x, self.reference[key], self.directions[key])
@@ -103,13 +148,13 @@ class Distances:
         }
 
 
-def spread(values):
+def spread(values: list[float]) -> dict[str, float]:
     """Mean and standard deviation of a list, as JSON has them."""
-    values = torch.tensor(values, dtype=torch.float64)
-    return {"mean": values.mean().item(), "standard_deviation": values.std().item()}
+    table = torch.tensor(values, dtype=torch.float64)
+    return {"mean": table.mean().item(), "standard_deviation": table.std().item()}
 
 
-def against(network, images, levels, reference):
+def against(network: nn.Module, images: Tensor, levels: int, reference: Tensor) -> dict[str, object]:
     """FID of images to a reference's features, and their Inception Score."""
     features, logits = inception_features(network, images, levels)
     return {"fid": frechet(features, reference), "inception_score": inception_score(logits)}

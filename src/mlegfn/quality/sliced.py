@@ -8,19 +8,21 @@ Our own few lines, because POT, whose ``ot.sliced_wasserstein_distance`` they eq
 """
 
 import torch
+from torch import Tensor
 
 __all__ = ["patches", "sliced_wasserstein", "unit_directions"]
 
 VALUES = 2**24  # projected values held at once of each set: 128 MiB in float64
 
 
-def unit_directions(dimension, count, generator):
+def unit_directions(dimension: int, count: int, generator: torch.Generator) -> Tensor:
     """[dimension, count] float64: directions uniform on the unit sphere, one a column."""
     columns = torch.randn(dimension, count, generator=generator, dtype=torch.float64)
-    return columns / columns.norm(dim=0)
+    unit: Tensor = columns / columns.norm(dim=0)
+    return unit
 
 
-def sliced_wasserstein(x, y, directions):
+def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> float:
     """√(mean over directions θ of W_2²(θᵀx, θᵀy)) of x [n, d] and y [n, d], a float in the units of x.
 
     On a line the best transport pairs the sorted values, so W_2² is their mean squared difference. A shift
@@ -41,10 +43,11 @@ def sliced_wasserstein(x, y, directions):
     for part in directions.split(max(1, VALUES // len(x)), dim=1):
         gap = (part.T @ x.T).sort(dim=1).values - (part.T @ y.T).sort(dim=1).values
         total += gap.square().mean(dim=1).sum().item()
-    return (total / directions.shape[1]) ** 0.5
+    distance: float = (total / directions.shape[1]) ** 0.5
+    return distance
 
 
-def patches(images, size, per_image, generator):
+def patches(images: Tensor, size: int, per_image: int, generator: torch.Generator) -> Tensor:
     """[N·per_image, C·size·size]: ``per_image`` square patches of each image [N, C, H, W], at random places.
 
     The places are a function of the generator and of the images' shape, so that two sets of images can be

@@ -86,12 +86,12 @@ class Banana:
             with torch.random.fork_rng():
                 seed_layers(seed, "nuts", chain)  # torch's global generator, from which Pyro draws
                 start = torch.randn(2, dtype=torch.float64)
-                kernel = NUTS(potential_fn=lambda at: self._energy(*at["x"].unbind()))  # type: ignore[no-untyped-call]
-                run = MCMC(  # type: ignore[no-untyped-call]
+                kernel = NUTS(potential_fn=lambda at: self._energy(*at["x"].unbind()))
+                run = MCMC(
                     kernel, count, warmup_steps=warmup, initial_params={"x": start}, disable_progbar=True
                 )
                 run.run()
-            drawn.append(run.get_samples()["x"])  # type: ignore[no-untyped-call]
+            drawn.append(run.get_samples()["x"])
         return torch.stack(drawn)
 
 

@@ -63,6 +63,8 @@ class ProcessSettings(Protocol):
 
 
 class DiffusionSettings(ProcessSettings, Block, Protocol):
+    """The noise schedule, and what is assumed of the way back."""
+
     @property
     def variance(self) -> str:
         """``large``, ``small``, ``analytic`` or ``learned``."""

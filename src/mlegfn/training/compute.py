@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         sample_size: int | Sequence[int] | None
 
     class UNet(nn.Module):
-        """Diffusers' ``UNet2DModel``, of which mypy sees only that it has parameters."""
+        """Diffusers' ``UNet2DModel``, or what has its configuration."""
 
         config: UNetConfig
 
@@ -145,7 +145,7 @@ def fast_network(network: nn.Module, compute: EvaluationSettings) -> Callable[[T
         if compute.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if compute.cuda_graphs and x.is_cuda:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            torch.compiler.cudagraph_mark_step_begin()
         out: Tensor
         if precision != "bf16":
             out = network(x, time, return_dict=False)[0]

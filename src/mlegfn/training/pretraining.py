@@ -24,6 +24,8 @@ __all__ = ["PretrainSettings", "anchor_batch", "pretrain_gradient"]
 
 
 class PretrainSettings(Protocol):
+    """What pretraining reads beside its optimizer."""
+
     @property
     def seed(self) -> int: ...
 
