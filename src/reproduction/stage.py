@@ -55,20 +55,27 @@ def recorded_outputs(path="dvc.lock", attempts=30):
             with _while_dvc_writes_nothing(Path(path).parent / ".dvc/tmp/lock"):
                 text = Path(path).read_text(encoding="utf-8")
             stages = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-            outputs = {
+            if not all(
+                _whole(item) for entry in stages.values() for item in (*entry.get("deps", ()), *entry["outs"])
+            ):
+                raise KeyError("a file that is cut short inside a number is valid YAML")
+            return {
                 out["path"]: (name, str(out["md5"]))
                 for name, entry in stages.items()
-                for out in entry["outs"]  # every stage of dvc.yaml has some
+                for out in entry["outs"]
             }
-            if all(MD5.fullmatch(md5) for _, md5 in outputs.values()):
-                return outputs
-            raise KeyError("a file that is cut short inside a hash is valid YAML")
         except FileNotFoundError:
             return {}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
             if attempt + 1 < attempts:
                 time.sleep(0.1)
     raise UserError(f"{path}: not as DVC writes it; restore it from git")
+
+
+def _whole(item):
+    """Whether a dependency or an output of dvc.lock has all of what DVC writes of it."""
+    numbers = (item[key] for key in ("size", "nfiles") if key in item)
+    return bool(MD5.fullmatch(str(item["md5"]))) and all(isinstance(number, int) for number in numbers)
 
 
 @contextlib.contextmanager

@@ -111,6 +111,23 @@ def test_a_dvc_lock_that_dvc_did_not_write(folder, text):
         recorded_outputs(attempts=1)
 
 
+def test_a_dvc_lock_cut_anywhere_is_broken_or_lacks_stages(folder, monkeypatch):
+    """Of every prefix, what is read of it is true."""
+    lines = (REPOSITORY / "dvc.lock").read_text().splitlines(keepends=True)
+    ends = [i for i, line in enumerate(lines) if line.startswith("  ") and line[2] != " "]
+    whole = "".join(lines[: ends[3]])
+    Path("dvc.lock").write_text(whole)
+    true = recorded_outputs()
+    assert len(true) >= 3
+    for size in range(0, len(whole), 7):
+        Path("dvc.lock").write_text(whole[:size])
+        try:
+            found = recorded_outputs(attempts=1)
+        except UserError:
+            continue
+        assert found.items() <= true.items(), whole[:size]
+
+
 @pytest.mark.parametrize("cut", [60, -10], ids=["before the hash", "inside the hash, valid YAML"])
 def test_a_dvc_lock_that_dvc_is_writing_is_read_again(folder, monkeypatch, cut):
     write("data/smoke/images.txt")
