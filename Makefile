@@ -5,9 +5,9 @@ CORES  ?=
 RANKS  ?=
 BIN    := .venv/bin
 
-# Long runs, settings searches, what installs other programs: started by name, not by `make bench`.
-HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py budget.py)
-BENCHMARKS := $(filter-out $(HELPERS) benchmarks/recipe_search.py benchmarks/gflownets.py benchmarks/faults.py benchmarks/suite.py,$(wildcard benchmarks/*.py))
+# Long runs, what installs other programs: started by name, not by `make bench`.
+HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py counts.py budget.py)
+BENCHMARKS := $(filter-out $(HELPERS) benchmarks/gflownets.py benchmarks/faults.py benchmarks/suite.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test report restore record verify bundle clean-scale lock bench

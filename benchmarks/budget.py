@@ -3,21 +3,22 @@
     python benchmarks/budget.py [--scale cifar10_hour] [--training-rate IMAGES/S] [--evaluation-rate IMAGES/S]
                                 [--overhead SECONDS] [--json]
 
-The counts are exact: formulas of params.yaml that reproduce the counters in results/ (tests/benchmarks/test_budget.py).
-The hours are counts over two rates, of training (forward and backward) and of evaluation (forward), plus an
-overhead a stage (start, imports, compilation, checkpoints). The rates come from the options, else from
-benchmarks/results/gpu-{training,likelihood}.json where they were measured on a GPU, else from an *assumed*
-utilisation of an H100's bf16 peak; the output says which. ``--fit MINUTES`` says how many checkpoints fit into that time.
+The counts are exact (counts.py). The hours are counts over two rates, of training (forward and backward) and of
+evaluation (forward), plus an overhead a stage (start, imports, compilation, checkpoints). The rates come from the
+options, else from benchmarks/results/gpu-{training,likelihood}.json where they were measured on a GPU, else from an
+*assumed* utilisation of an H100's bf16 peak; the output says which. ``--fit MINUTES`` says how many checkpoints fit into
+that time.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from counts import arms_of, work
 from machine import RESULTS
 
 H100_PEAK = 989e12  # dense bf16 FLOP/s of an H100 or H200 SXM, NVIDIA's data sheet
@@ -26,111 +27,14 @@ ASSUMED_EVALUATION = 0.10
 ASSUMED_OVERHEAD = 15.0  # seconds a stage
 # A denoising step cannot be faster than the launch of its kernels, however few images it is for.
 ASSUMED_LATENCY = 0.015  # seconds a forward pass
-ARMS = ("simple", "vlb", "tbc")
 OTHERS = 2  # fetch and report, which evaluate no network
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
-TEST_IMAGES = {"digits": 360, "cifar10": 10_000}
 
 
-@dataclass
-class Work:
-    """What one kind of stage does in a scale: how many parts (checkpoints, seeds), and network evaluations in states.
-
-    ``forward`` counts every evaluation, ``backward`` those with a gradient (as ``training.mle_gfn.Evaluations``);
-    ``passes``: forward passes that must follow each other, whatever the batch.
-    """
-
-    parts: int = 0
-    forward: int = 0
-    backward: int = 0
-    passes: int = 0
-
-    def add(self, forward, backward=0, passes=0):
-        self.parts += 1
-        self.forward += forward
-        self.backward += backward
-        self.passes += passes
-
-
-def variance_evaluations(scale):
-    """Evaluations behind one checkpoint's analytic variances (reproduction.images.inputs.mean_errors)."""
-    if scale.diffusion.variance != "analytic":
-        return 0
-    images = min(scale.diffusion.variance_samples, scale.data.train_limit or scale.diffusion.variance_samples)
-    return scale.diffusion.timesteps * images
-
-
-def finetune_step(settings, arm, timesteps):
-    """(forward, backward) evaluations of one step of an arm: ``training.mle_gfn.mle_gfn_backward``.
-
-    settings: what the arm reads (reproduction.images.settings.ArmSettings)
-    """
-    from mlegfn.training.finetuning import arm_loss, extra_states
-
-    tbc = settings.consistency
-    _, weight = arm_loss(arm, settings)
-    steps = timesteps if tbc.chain == "full" else tbc.chain_steps
-    width = tbc.images * tbc.trajectories
-    rows = steps * width
-    picked = rows if tbc.gradient == "exact" else min(tbc.gradient_steps, steps) * width
-    if weight > 0:
-        first_pass = 0 if tbc.gradient == "exact" and rows <= tbc.chunk else rows
-        backward = settings.batch + picked
-        return first_pass + backward, backward
-    backward = settings.batch + picked + extra_states(tbc, timesteps)
-    return backward, backward
-
-
-def finetune(scale, arm):
-    """(forward, backward) evaluations of one fine-tune, without its variances."""
-    per_step = finetune_step(scale.finetune.arm(arm), arm, scale.diffusion.timesteps)
-    return tuple(count * scale.finetune.all.evaluate_at[-1] for count in per_step)
-
-
-def nll_evaluations(scale, images):
-    """Evaluations of one NLL of so many images."""
-    from mlegfn.diffusion.stratified import allocation
-    from mlegfn.training.checkpoint import process_of
-
-    if scale.nll.estimator == "full":
-        return images * scale.diffusion.timesteps
-    return int(allocation(process_of(scale.diffusion), images, scale.nll.evaluations).sum())
-
-
-def test_images(scale, archive_test_images=10_000):
-    """How many test images a scale has; an archive's number is not in params.yaml."""
-    there = TEST_IMAGES.get(scale.data.source, archive_test_images)
-    return min(x for x in (there, scale.data.test_limit, scale.data.per_batch) if x)
-
-
-def work(scale, arms=ARMS, archive_test_images=10_000):
-    """{kind of stage: Work} of a scale; the kinds without a network are left out."""
-    found = {kind: Work() for kind in ("pretrain", "finetune", "nll", "trajectories", "quality")}
-    settings, T = scale.pretrain, scale.diffusion.timesteps
-    variances, last = variance_evaluations(scale), 0
-    one_nll = nll_evaluations(scale, test_images(scale, archive_test_images))
-    for step in settings.segments:
-        trained = (step - last) * settings.batch
-        found["pretrain"].add(trained + variances, trained)
-        found["nll"].add(one_nll)
-        last = step
-
-    points = len(scale.finetune.all.evaluate_at)
-    for arm in arms:
-        forward, backward = finetune(scale, arm)
-        for _ in range(len(settings.checkpoints) * len(scale.finetune.all.seeds)):
-            found["finetune"].add(forward + variances * points, backward)
-            found["nll"].add(one_nll * points)
-    sheet = max(scale.trajectories.shown, scale.trajectories.samples)
-    found["trajectories"].add(sheet * T, passes=T)
-    for _ in ("baseline", *arms):
-        found["quality"].add(scale.quality.samples * T, passes=T * -(-scale.quality.samples // 256))
-    return found
-
-
-def stages(kind, arms):
-    """How many stages of a kind a scale has: one of each, of fine-tuning one an arm, of NLL one a model."""
-    return {"finetune": len(arms), "nll": 1 + len(arms)}.get(kind, 1)
+def stages(kind, scale):
+    """How many stages a scale has of a kind: of fine-tuning and its NLL one an arm, none of what is a part of another."""
+    arms = len(arms_of(scale))
+    return {"search": 0, "log_p": 0, "finetune": arms, "nll": arms}.get(kind, 1)
 
 
 def rates(scale, shape, training=None, evaluation=None, folder=None):
@@ -184,11 +88,11 @@ def seconds(part, rate):
     return part.backward / rate["training"] + sampling
 
 
-def budget(scale, rate, overhead, arms=ARMS, archive_test_images=10_000):
+def budget(scale, rate, overhead, archive_test_images=10_000):
     """{"stages": {kind: counts and seconds}, "other_stages", "gpu_hours", "hours"} of a scale."""
     rows = {}
-    for kind, part in work(scale, arms, archive_test_images).items():
-        count = stages(kind, arms)
+    for kind, part in work(scale, archive_test_images).items():
+        count = stages(kind, scale)
         rows[kind] = {"stages": count, **asdict(part), "seconds": seconds(part, rate) + count * overhead}
     total = sum(row["seconds"] for row in rows.values())
     return {
@@ -200,11 +104,22 @@ def budget(scale, rate, overhead, arms=ARMS, archive_test_images=10_000):
 
 
 def with_checkpoints(scale, count):
-    """The scale with its first ``count`` checkpoints alone; the baseline ends one segment later."""
-    segments = scale.pretrain.segments[: count + 1]
-    pretrain = scale.pretrain.model_copy(update={"checkpoints": segments[:-1], "stop": segments[-1]})
-    shown = scale.trajectories.model_copy(update={"checkpoint": segments[-2]})
-    return scale.model_copy(update={"pretrain": pretrain, "trajectories": shown})
+    """The scale with its first ``count`` checkpoints alone; the baseline ends one segment later.
+
+    The arms' settings are chosen at the same checkpoint as before, or at the first where that one is gone.
+    """
+    *kept, stop = scale.pretrain.segments[: count + 1]
+    search = scale.finetune.all.search
+    if search.checkpoint not in kept:
+        search = search.model_copy(update={"checkpoint": kept[0]})
+    every = scale.finetune.all.model_copy(update={"search": search})
+    return scale.model_copy(
+        update={
+            "pretrain": scale.pretrain.model_copy(update={"checkpoints": kept, "stop": stop}),
+            "finetune": scale.finetune.model_copy(update={"all": every}),
+            "trajectories": scale.trajectories.model_copy(update={"checkpoint": kept[-1]}),
+        }
+    )
 
 
 def fitting(scale, rate, overhead, minutes, archive_test_images=10_000):

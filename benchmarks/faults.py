@@ -96,9 +96,12 @@ def copy(base, target):
     subprocess.run(["cp", "-a", "--reflink=auto", f"{base}/.", str(target)], check=True)
     path = target / "params.yaml"
     head, mark, rest = path.read_text().partition("\n  smoke:\n    machine:")
-    rest = rest.replace("weight: 0.0001", "weight: 0.01", 1).replace(
-        "pretrain_steps: 20\n", "pretrain_steps: 60\n", 1
-    )
+    for old, new in (
+        ("weight: [0.0001, 0.01]", "weight: [0.001, 0.1]"),  # of simple_tbc: its search begins anew
+        ("pretrain_steps: 20\n", "pretrain_steps: 60\n"),
+    ):
+        assert old in rest, old
+        rest = rest.replace(old, new, 1)
     path.write_text(head + mark + rest)
 
 

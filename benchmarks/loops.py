@@ -6,6 +6,7 @@ DDPM's own size and on a GPU.
 
 import contextlib
 import io
+from types import SimpleNamespace
 
 SEED = 0
 
@@ -18,7 +19,8 @@ def ours(scale, images, network, model_of_network):
 
     settings, logs = scale.pretrain, []
     state = new_state(network, settings.optimizer)
-    accumulate = pretrain_gradient(model_of_network(network), images, settings, scale.data.flip)
+    own = SimpleNamespace(seed=SEED, batch=settings.batch)
+    accumulate = pretrain_gradient(model_of_network(network), images, own, scale.data.flip)
 
     def advance(steps):
         with contextlib.redirect_stderr(io.StringIO()):  # the progress bar is drawn, and not seen

@@ -20,6 +20,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -49,13 +50,13 @@ def trained(options):
             "diffusion": base.diffusion.model_copy(
                 update={"timesteps": T, "beta_start": 1e-4, "beta_end": 0.02, "variance": "large"}
             ),
-            "pretrain": base.pretrain.model_copy(update={"batch": options.batch}),
         }
     )
     images = scale_to_unit(data.train_images, data.levels)
     network = initial_network(scale, data.record, SEED)
     state = new_state(network, scale.pretrain.optimizer)
-    accumulate = pretrain_gradient(model_of(network, scale, data.levels), images, scale.pretrain, flip=False)
+    own = SimpleNamespace(seed=SEED, batch=options.batch)
+    accumulate = pretrain_gradient(model_of(network, scale, data.levels), images, own, flip=False)
     losses = []
     train(
         state,

@@ -3,7 +3,7 @@ grows with T.
 
     python benchmarks/tbc_cost.py [--rounds 5]
 
-tbc:   ``sample_chain`` and the two-pass ``mle_gfn_backward`` (no independent states beside the chain).
+tbc:   ``sample_chain`` and the two-pass ``chain_backward``, without the likelihood term.
 bare:  the same network on the same states in the same chunks: all without a gradient, then all with one.
 
 Time: tbc and bare by turns, ratio of medians. Memory: in a fresh process each, above a baseline with
@@ -28,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from counts import settings_of
 from machine import finish, interleaved, provenance, ratio
 
 SEED = 0
@@ -69,7 +70,7 @@ class Case:
         )
         draw = generator(SEED, "images")
         self.x0 = (torch.randint(0, 17, (images, *shape), generator=draw) / 8.0 - 1).to(device)
-        self.settings = scale.finetune.arm("tbc").consistency.model_copy(
+        self.settings = settings_of(scale, "simple_tbc").consistency.model_copy(
             update={
                 "images": images,
                 "trajectories": trajectories,
@@ -84,13 +85,12 @@ class Case:
         """One gradient, chain and all."""
         from mlegfn.randomness import generator
         from mlegfn.training.chains import sample_chain
-        from mlegfn.training.mle_gfn import AnchorBatch, Evaluations, mle_gfn_backward
+        from mlegfn.training.mle_gfn import Evaluations, chain_backward
 
         self.network.zero_grad()
         draw, spent = generator(SEED, "chain"), Evaluations()
         chain = sample_chain(self.model, self.x0, self.settings, draw)
-        none = AnchorBatch(self.x0[:0], self.x0[:0], self.x0.new_zeros(0).long())
-        mle_gfn_backward(self.model, none, chain, self.settings, WEIGHT, "simple", spent, draw)
+        chain_backward(chain, self.settings, WEIGHT, spent, draw)
         assert (spent.forward, spent.backward) == (2 * chain.count, chain.count)
 
     def bare(self):

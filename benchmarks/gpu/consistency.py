@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/consistency.py [--minutes 3] [--tiny]
 
-Time: one gradient (chain, pass 1, pass 2: ``mle_gfn_backward``) against the same states in the same chunks
+Time: one gradient (chain, pass 1, pass 2: ``chain_backward``) against the same states in the same chunks
 through the bare network in the same precision, by turns; the chain is respaced so that a few gradients fit
 into the time: what is compared is the cost of everything beside the network, which is a state's.
 Memory on a GPU: peak of one exact gradient at T = 1000 at params.yaml's chunk, at half of it, …, and on top
@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from counts import settings_of
 from loops import SEED
 from machine import finish, interleaved, provenance, ratio
 from network_cost import saved_bytes, unet_of
@@ -42,7 +43,7 @@ class Case:
         self.network = place(unet_of(scale, SHAPE, "cpu"), scale.compute, DEVICE).train()
         self.function = fast_network(self.network, scale.compute)
         self.model = model_of(self.network, scale, 256)
-        self.settings = scale.finetune.arm("tbc").consistency.model_copy(
+        self.settings = settings_of(scale, "simple_tbc").consistency.model_copy(
             update={
                 "gradient": "exact",
                 "chain": "respaced",
@@ -68,13 +69,11 @@ class Case:
     def tbc(self):
         """One gradient, chain and all."""
         from mlegfn.randomness import generator
-        from mlegfn.training.mle_gfn import AnchorBatch, Evaluations, mle_gfn_backward
+        from mlegfn.training.mle_gfn import Evaluations, chain_backward
 
         self.network.zero_grad(set_to_none=True)
         chain, spent = self.chain(), Evaluations()
-        none = AnchorBatch(self.x0[:0], self.x0[:0], self.x0.new_zeros(0).long())
-        draw = generator(SEED, "picks")
-        mle_gfn_backward(self.model, none, chain, self.settings, 1e-4, "simple", spent, draw)
+        chain_backward(chain, self.settings, 1e-4, spent, generator(SEED, "picks"))
         assert (spent.forward, spent.backward) == (2 * chain.count, chain.count)
 
     def bare(self):
@@ -110,7 +109,7 @@ def measured_memory(scale, steps, chunks):
         torch.cuda.empty_cache()
         try:
             case = Case(scale, steps, chunk)
-            state = new_state(case.network, scale.finetune.all.optimizer)
+            state = new_state(case.network, settings_of(scale, "simple_tbc").optimizer)
             torch.cuda.reset_peak_memory_stats()
             case.tbc()
             state.optimizer.step()
@@ -187,14 +186,15 @@ def main():
     # On a CPU in the precision that is fastest there; compiled code would make the two sides differ by warm-up.
     compute = {"compile": "none"} if on_gpu else {"compile": "none", "channels_last": False}
     scale = scale_of(options.tiny, compute=compute)
-    chunk = options.chunk or (scale.finetune.arm("tbc").consistency.chunk if on_gpu else 4)
+    own_chunk = scale.finetune.all.consistency.chunk
+    chunk = options.chunk or (own_chunk if on_gpu else 4)
     T = scale.diffusion.timesteps
     steps = min(options.chain_steps or (500 if on_gpu else 4), T)
 
     case = Case(scale, steps, chunk)
     timed = interleaved({"tbc": case.tbc, "bare": case.bare}, options.rounds, synchronize)
     rows, case = 2 * steps, None
-    chunks = [scale.finetune.arm("tbc").consistency.chunk // part for part in (1, 2, 4)]
+    chunks = [own_chunk // part for part in (1, 2, 4)]
     memory = {"estimated": estimated_memory(scale, T, chunks)}
     bars = {
         "time of an exact TBC step over its bare network evaluations": (

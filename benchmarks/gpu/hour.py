@@ -4,7 +4,7 @@
     python benchmarks/gpu/hour.py --report …
 
 Works in a folder of its own whose params.yaml has one scale more: cifar10_hour with as many of its first checkpoints as
-budget.py says will fit, on the images of --archive if given; then the scale has the archive's name, because numbers from
+budget.py says will fit, in the paper's arm and its controls, on the images of --archive if given; then the scale has the archive's name, because numbers from
 re-encoded images must not pass for CIFAR-10's. The image stages run, --jobs at once (they spend much of their time in
 imports and compilers). A stage keeps its finished parts; when the time is up, trainings save their state and the same
 command goes on. --report draws figures and tables of what is done.
@@ -23,33 +23,47 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import budget
+import counts
 
 ROOT = Path(__file__).resolve().parents[2]
+ARMS = ("simple", "simple_tbc", "reweighted")  # the paper's and its controls: those of the bound have no time
+
+
+def without_others(scale):
+    """The scale with these arms alone."""
+    others = {arm: None for arm in counts.arms_of(scale) if arm not in ARMS}
+    return scale.model_copy(update={"finetune": scale.finetune.model_copy(update=others)})
 
 
 def tiny(scale, smoke):
     """The scale's shape with everything small, for a CPU in a minute."""
     chains = scale.finetune.all.consistency.model_copy(update={"chain_steps": 4, "images": 1})
     shared = {
-        "seeds": [0],
         "evaluate_at": [2],
         "batch": 4,
         "optimizer": smoke.finetune.all.optimizer,
         "consistency": chains,
+        "search": scale.finetune.all.search.model_copy(update={"checkpoint": 2, "seed": 0}),
     }
-    pretrain = {"checkpoints": [2], "stop": 4, "batch": 4, "optimizer": smoke.pretrain.optimizer}
+    pretrain = {
+        "seeds": [0],
+        "checkpoints": [2],
+        "stop": 4,
+        "batch": 4,
+        "optimizer": smoke.pretrain.optimizer,
+    }
     return scale.model_copy(
         update={
             "machine": smoke.machine,
             "compute": smoke.compute,
             "network": smoke.network,
             "diffusion": scale.diffusion.model_copy(update={"timesteps": 8}),
-            "data": scale.data.model_copy(update={"test_limit": 8}),
+            "data": scale.data.model_copy(update={"test_limit": 8, "validation": 8}),
             "pretrain": scale.pretrain.model_copy(update=pretrain),
             "finetune": scale.finetune.model_copy(
                 update={"all": scale.finetune.all.model_copy(update=shared)}
             ),
-            "nll": scale.nll.model_copy(update={"batch": 64, "evaluations": 4}),
+            "nll": scale.nll.model_copy(update={"batch": 64, "evaluations": 4, "log_p": smoke.nll.log_p}),
             "trajectories": smoke.trajectories.model_copy(update={"checkpoint": 2}),
             "quality": smoke.quality,
         }
@@ -66,7 +80,7 @@ def tiny_archive(path):
 
     draw = numpy.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as archive:
-        for split, count in (("train", 16), ("test", 8)):
+        for split, count in (("train", 24), ("test", 8)):
             for i in range(count):
                 content = io.BytesIO()
                 Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype="uint8")).save(content, "PNG")
@@ -82,7 +96,7 @@ def settle(options):
         name = (options.folder / "scale").read_text()
         return name, load(options.folder / "params.yaml").images[name]
     params, name = load(ROOT / "params.yaml"), "cifar10_hour"
-    scale = params.images[name]
+    scale = without_others(params.images[name])
     if options.tiny:
         scale = tiny(scale, params.images["smoke"])
         options.archive = options.archive or options.folder / "tiny.zip"
@@ -117,32 +131,35 @@ def write(folder, name, scale):
     params["images"][name] = scale.model_dump(mode="json")
     if name not in params["image_scales"]:
         params["image_scales"].append(name)
+    runs = {f"{name}-{arm}": {"scale": name, "arm": arm} for arm in counts.arms_of(scale)}
+    others = {key: entry for key, entry in params["arm_runs"].items() if entry["scale"] != name}
+    params["arm_runs"] = others | runs
     (folder / "params.yaml").write_text(json.dumps(params, indent=1) + "\n")
     (folder / "scale").write_text(name)
 
 
-def stages(name):
+def stages(name, arms):
     """{stage: (words of its command, the stages before it)}, in the order in which they are started."""
     found = {
         "fetch": (["images.fetch", name], []),
         "pretrain": (["images.pretrain", name], ["fetch"]),
-        **{f"finetune-{arm}": (["images.finetune", name, arm], ["pretrain"]) for arm in budget.ARMS},
-        "nll-baseline": (["images.nll", name, "baseline"], ["pretrain"]),
-        **{f"nll-{arm}": (["images.nll", name, arm], [f"finetune-{arm}"]) for arm in budget.ARMS},
+        **{f"finetune-{arm}": (["images.finetune", name, arm], ["pretrain"]) for arm in arms},
+        "baseline_nll": (["images.baseline_nll", name], ["pretrain"]),
+        **{f"nll-{arm}": (["images.nll", name, arm], [f"finetune-{arm}"]) for arm in arms},
     }
-    trained = [f"finetune-{arm}" for arm in budget.ARMS]
+    trained = [f"finetune-{arm}" for arm in arms]
     found["trajectories"] = (["images.trajectories", name], trained)
     found["quality"] = (["images.quality", name], trained)
     return found
 
 
 class Schedule:
-    """Which stages have to run, and which may run now. A file in ``logs`` says that a stage is done."""
+    """Which of ``stages`` have to run, and which may run now. A file in ``logs`` says that a stage is done."""
 
-    def __init__(self, folder, name, only=None):
+    def __init__(self, folder, stages):
         self.logs, self.failed = folder / "logs", set()
         self.logs.mkdir(exist_ok=True)
-        self.stages = only or stages(name)
+        self.stages = stages
 
     def done(self, stage):
         return (self.logs / f"{stage}.done").exists()
@@ -211,11 +228,12 @@ def run(options, schedule, until):
 def finished(folder, name, scale):
     """How many checkpoints from the first on have every NLL, the baseline's one segment later among them."""
     nll, count = folder / "results" / name / "images" / "metrics" / "nll", 0
-    segments = scale.pretrain.segments
+    segments, arms = scale.pretrain.segments, counts.arms_of(scale)
     for step, later in zip(segments, segments[1:]):
-        runs = [nll / arm / f"{step}-{seed}.json" for arm in budget.ARMS for seed in scale.finetune.all.seeds]
-        if not all(file.exists() for file in (nll / "baseline" / f"{later}.json", *runs)):
-            break
+        for seed in scale.pretrain.seeds:
+            runs = [nll / arm / f"{step}-{seed}.json" for arm in arms]
+            if not all(file.exists() for file in (nll / "baseline" / f"{later}-{seed}.json", *runs)):
+                return count
         count += 1
     return count
 
@@ -232,10 +250,10 @@ def report(options, name, scale):
         for file in (options.folder / "logs").glob("*.done"):
             file.unlink()  # each has few parts to look at, and deletes those of other checkpoints
     until = time.monotonic() + 60 * options.minutes
-    left = run(options, Schedule(options.folder, name), until)
+    left = run(options, Schedule(options.folder, stages(name, counts.arms_of(scale))), until)
     only = {"report": (["images.report", name], [])}
     (options.folder / "logs" / "report.done").unlink(missing_ok=True)
-    left += run(options, Schedule(options.folder, name, only), until)
+    left += run(options, Schedule(options.folder, only), until)
     print(f"{count} checkpoint(s) shown, to step {scale.pretrain.stop}, data {name.removesuffix('_hour')}")
     return 1 if left else 0
 
@@ -261,7 +279,7 @@ def main():
         write(options.folder, name, scale)
         if options.report:
             return report(options, name, scale)
-        run(options, Schedule(options.folder, name), until)
+        run(options, Schedule(options.folder, stages(name, counts.arms_of(scale))), until)
         return 0
     except UserError as error:
         print(f"hour: {error}", file=sys.stderr)

@@ -106,7 +106,7 @@ def parser():
         calls("workflow.retry:check", "stage", "plan"),
         "fail if another attempt at a stage makes no sense (the Snakefile asks)",
     )
-    retry.add_argument("stage", help="its name, as in finetune@digits-tbc")
+    retry.add_argument("stage", help="its name, as in finetune@digits-simple_tbc")
     retry.add_argument("--plan", required=True, metavar="FILE", help="the plan of the run")
     return top
 
@@ -161,13 +161,21 @@ def _external(add):
     )
     finetune.add_argument("--out", required=True, metavar="FOLDER", help="a new Diffusers folder")
     finetune.add_argument("--images", required=True, metavar="WHAT", help=images)
-    finetune.add_argument("--arm", choices=["simple", "vlb", "tbc"], default="tbc")
     finetune.add_argument(
-        "--scale", default="digits", help="whose `finetune` block has the rest (default: digits)"
+        "--arm",
+        choices=["simple", "simple_tbc", "reweighted", "vlb", "vlb_tbc"],
+        default="simple_tbc",
+        help="its likelihood term and its term over chains (default: simple_tbc, the paper's)",
+    )
+    finetune.add_argument(
+        "--scale",
+        default="digits",
+        help="whose `finetune` block has the rest, of lists the first values (default: digits)",
     )
     finetune.add_argument("--steps", type=_count)
-    finetune.add_argument("--batch", type=_count, help="images a step")
+    finetune.add_argument("--batch", type=_count, help="independent images a step")
     finetune.add_argument("--lr", type=_positive)
+    finetune.add_argument("--weight", type=_positive, help="λ of the term over chains")
     finetune.add_argument(
         "--evaluate", type=_count, metavar="N", help="bits/dim of N test images before and after"
     )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mlegfn.errors import UserError
 from reproduction.bits.settings import Bits
+from reproduction.consistency.settings import Consistency
 from reproduction.divergences.settings import Divergences
 from reproduction.families.settings import Families
 from reproduction.gallery.settings import Gallery
@@ -23,12 +24,17 @@ __all__ = ["Params", "load"]
 ScaleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Scales = Annotated[list[ScaleName], Field(min_length=1)]
 Item = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+ITEMS = ("arm", "problem", "family", "task", "station")  # what an entry of a list names beside its scale
 
 
 class Run(Block):
     """One entry of a list that dvc.yaml loops over."""
 
     scale: ScaleName
+
+
+class ArmRun(Run):
+    arm: Arm
 
 
 class ProblemRun(Run):
@@ -55,7 +61,7 @@ class ReadingStationRun(StationRun):
 def named_by_content(runs):
     """A key that is not made of its entry would name a stage that does something else."""
     for key, entry in runs.items():
-        item = next((entry[word] for word in ("problem", "family", "task", "station") if word in entry), None)
+        item = next((entry[word] for word in ITEMS if word in entry), None)
         if key != f"{entry.get('scale')}-{item}":
             return f"{key!r} must be called {entry.get('scale')}-{item}, after its scale and item"
 
@@ -89,7 +95,7 @@ def runs_and_settings(runs, scales, blocks, where):
     """The items that dvc.yaml loops over and the blocks of settings must be the same."""
     named = {scale: [] for scale in scales}
     for key, entry in runs.items():
-        item = next(entry[word] for word in ("family", "task", "station") if word in entry)
+        item = next(entry[word] for word in ITEMS if word in entry)
         if entry["scale"] not in named:
             return f"{key!r}: no scale {entry['scale']!r} in {where}"
         if item not in blocks(entry["scale"]):
@@ -101,16 +107,22 @@ def runs_and_settings(runs, scales, blocks, where):
     return None
 
 
+def arms_of(finetune):
+    """The arms that a block ``finetune`` has settings of."""
+    return [arm for arm in get_args(Arm) if finetune.get(arm) is not None]
+
+
 class Params(Block):
     """The whole file: lists that dvc.yaml loops over, then the experiments by scale."""
 
     image_scales: Scales
-    arms: Annotated[list[Item], Field(min_length=1)]
-    models: Annotated[list[Item], Field(min_length=1)]
+    arm_runs: dict[str, ArmRun]
     planar_scales: Scales
     planar_runs: dict[str, ProblemRun]
     bits_scales: Scales
     bits_runs: dict[str, ProblemRun]
+    consistency_scales: Scales
+    signed_runs: dict[str, ProblemRun]
     family_scales: Scales
     family_runs: dict[str, FamilyRun]
     divergence_scales: Scales
@@ -122,34 +134,28 @@ class Params(Block):
     images: dict[ScaleName, Images]
     planar: dict[ScaleName, Planar]
     bits: dict[ScaleName, Bits]
+    consistency: dict[ScaleName, Consistency]
     families: dict[ScaleName, Families]
     divergences: dict[ScaleName, Divergences]
     gallery: dict[ScaleName, Gallery]
 
     RUNS: ClassVar = {
+        "images": ("arm_runs",),
         "planar": ("planar_runs",),
         "bits": ("bits_runs",),
+        "consistency": ("signed_runs",),
         "families": ("family_runs",),
         "divergences": ("divergence_runs",),
         "gallery": ("station_runs", "reading_station_runs", "prior_runs"),
     }
-    EXPERIMENTS: ClassVar = ("images", *RUNS)
-
-    @rule("arms")
-    def arms_are_known(arms):
-        known = get_args(Arm)
-        return differ(arms) or next(
-            (f"no arm {arm!r}; there are {', '.join(known)}" for arm in arms if arm not in known), None
-        )
-
-    @rule("models", "arms")
-    def models_follow(models, arms):
-        wanted = ["baseline", *arms]
-        return None if models == wanted else f"must be baseline and then the arms: [{', '.join(wanted)}]"
+    EXPERIMENTS: ClassVar = tuple(RUNS)
 
     image_scales_have_settings = rule("image_scales", "images")(lambda s, b: with_settings(s, b, "images"))
     planar_scales_have_settings = rule("planar_scales", "planar")(lambda s, b: with_settings(s, b, "planar"))
     bits_scales_have_settings = rule("bits_scales", "bits")(lambda s, b: with_settings(s, b, "bits"))
+    consistency_scales_have_settings = rule("consistency_scales", "consistency")(
+        lambda s, b: with_settings(s, b, "consistency")
+    )
     family_scales_have_settings = rule("family_scales", "families")(
         lambda s, b: with_settings(s, b, "families")
     )
@@ -160,8 +166,10 @@ class Params(Block):
         lambda s, b: with_settings(s, b, "gallery")
     )
 
+    arm_runs_are_named = rule("arm_runs")(named_by_content)
     planar_runs_are_named = rule("planar_runs")(named_by_content)
     bits_runs_are_named = rule("bits_runs")(named_by_content)
+    signed_runs_are_named = rule("signed_runs")(named_by_content)
     family_runs_are_named = rule("family_runs")(named_by_content)
     divergence_runs_are_named = rule("divergence_runs")(named_by_content)
     station_runs_are_named = rule("station_runs")(named_by_content)
@@ -172,6 +180,13 @@ class Params(Block):
         lambda runs, block: scales_are_there(runs, block, "planar")
     )
     bits_scales_are_run = rule("bits_runs", "bits")(lambda runs, block: scales_are_there(runs, block, "bits"))
+    consistency_scales_are_run = rule("signed_runs", "consistency")(
+        lambda runs, block: scales_are_there(runs, block, "consistency")
+    )
+
+    @rule("arm_runs", "images")
+    def arms_are_run(runs, block):
+        return runs_and_settings(runs, block, lambda scale: arms_of(block[scale]["finetune"]), "images")
 
     @rule("family_runs", "families")
     def families_are_run(runs, block):
@@ -223,18 +238,17 @@ class Params(Block):
         return blocks[scale]
 
     def runs(self, experiment, scale):
-        """{item: its entry} of what dvc.yaml loops over for an experiment and scale: problems, families, …; {} for images."""
+        """{item: its entry} of what dvc.yaml loops over for an experiment and scale: arms, problems, families, …"""
         found = {}
-        for name in self.RUNS.get(experiment, ()):
+        for name in self.RUNS[experiment]:
             for entry in getattr(self, name).values():
                 if entry.scale == scale:
-                    item = next(value for key, value in entry if key not in ("scale", "images", "reads"))
-                    found[item] = entry
+                    found[next(value for key, value in entry if key in ITEMS)] = entry
         return found
 
     def items(self, experiment, scale):
-        """The items that dvc.yaml loops over for an experiment and scale, in order; of images, the arms."""
-        return list(self.arms) if experiment == "images" else list(self.runs(experiment, scale))
+        """The items that dvc.yaml loops over for an experiment and scale, in order."""
+        return list(self.runs(experiment, scale))
 
 
 def load(path="params.yaml"):

@@ -69,24 +69,28 @@ def test_the_hour_runs_in_tiny_and_goes_on_where_it_was(environment):
     # Labelled by the archive's name, never as CIFAR-10.
     folder = Path(environment["WORK"]) / "hour"
     assert [each.name for each in (folder / "results").iterdir()] == ["tiny_hour"]
-    assert "tbc 2-0" in printed and "bits/dim" in printed
-    file = folder / "results/tiny_hour/images/metrics/nll/tbc/2-0.json"
+    assert "simple_tbc 2-0" in printed and "bits/dim" in printed
+    metrics = folder / "results/tiny_hour/images/metrics"
+    file = metrics / "nll/simple_tbc/2-0.json"
     nll = json.loads(file.read_text())
-    assert (nll["images"], nll["network_evaluations_per_image"]) == (8, 4)
+    assert (nll["images"], nll["network_evaluations_per_image"]) == (8, 4) and nll["log_p"]["images"] == 4
+    assert {each.name for each in (metrics / "nll").iterdir()} == {"baseline", *hour.ARMS}
+    assert all((metrics / "finetune" / arm / "choice.json").exists() for arm in hour.ARMS)
     # What the machine gives back: at most 8 files under 16 MiB.
     sizes = [file.stat().st_size for file in Path(environment["OUT"]).iterdir()]
     assert 0 < len(sizes) <= 8 and max(sizes) < 2**24
 
     # Called again it has nothing to do; half of a checkpoint does not count.
     settings = load(folder / "params.yaml").images["tiny_hour"]
-    assert hour.Schedule(folder, "tiny_hour").next({}) is None
+    assert hour.Schedule(folder, hour.stages("tiny_hour", hour.ARMS)).next({}) is None
     assert hour.finished(folder, "tiny_hour", settings) == 1
     file.unlink()
     assert hour.finished(folder, "tiny_hour", settings) == 0
 
 
 def test_a_stage_starts_when_those_before_it_are_done(tmp_path):
-    schedule, order = hour.Schedule(tmp_path, "cifar10_hour"), []
+    stages, order = hour.stages("cifar10_hour", hour.ARMS), []
+    schedule = hour.Schedule(tmp_path, stages)
     while (stage := schedule.next({})) is not None:
         order.append(stage)
         schedule.ended(stage, 0)
@@ -94,20 +98,39 @@ def test_a_stage_starts_when_those_before_it_are_done(tmp_path):
     for stage, (words, before) in schedule.stages.items():
         assert words[1] == "cifar10_hour" and all(order.index(each) < order.index(stage) for each in before)
 
-    again = hour.Schedule(tmp_path, "cifar10_hour")
+    again = hour.Schedule(tmp_path, stages)
     assert again.next({}) is None
-    (again.logs / "nll-tbc.done").unlink()
-    assert again.next({}) == "nll-tbc" and again.next({"nll-tbc": None}) is None
-    again.ended("nll-tbc", 1)
+    (again.logs / "nll-reweighted.done").unlink()
+    assert again.next({}) == "nll-reweighted" and again.next({"nll-reweighted": None}) is None
+    again.ended("nll-reweighted", 1)
     assert again.next({}) is None, "what has failed is not started again"
 
 
 def test_the_folder_s_settings_are_those_that_were_written(tmp_path):
-    scale = load(REPOSITORY / "params.yaml").images["cifar10_hour"]
-    hour.write(tmp_path, "birds_hour", budget.with_checkpoints(scale, 2))
-    params = load(tmp_path / "params.yaml")
-    assert params.images["birds_hour"].pretrain.checkpoints == scale.pretrain.checkpoints[:2]
-    assert "birds_hour" in params.image_scales
+    scale = hour.without_others(load(REPOSITORY / "params.yaml").images["cifar10_hour"])
+    for count in (2, 1):  # written again with fewer, as the report does
+        hour.write(tmp_path, "birds_hour", budget.with_checkpoints(scale, count))
+        params = load(tmp_path / "params.yaml")
+        written = params.images["birds_hour"]
+        assert written.pretrain.checkpoints == scale.pretrain.checkpoints[:count]
+        assert written.finetune.all.search.checkpoint == scale.pretrain.checkpoints[0]
+        assert "birds_hour" in params.image_scales and params.items("images", "birds_hour") == list(hour.ARMS)
+
+
+def test_a_checkpoint_is_finished_when_every_seed_has_its_nll(tmp_path):
+    scale = load(REPOSITORY / "params.yaml").images["smoke"]
+    nll = tmp_path / "results/any/images/metrics/nll"
+    steps = [4, 8]
+    files = [nll / arm / f"{step}-{seed}.json" for arm in hour.ARMS for step in steps for seed in (0, 1)]
+    files += [nll / "baseline" / f"{step}-{seed}.json" for step in (8, 12) for seed in (0, 1)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert hour.finished(tmp_path, "any", scale) == 2
+    (nll / "baseline" / "12-1.json").unlink()  # a segment after the second checkpoint
+    assert hour.finished(tmp_path, "any", scale) == 1
+    (nll / "simple" / "4-1.json").unlink()
+    assert hour.finished(tmp_path, "any", scale) == 0
 
 
 def wheel(folder, name, version, *requires, tag="py3-none-any"):

@@ -111,7 +111,7 @@ class Checkout:
         file.write_text(text.replace(old, new))
 
     def set(self, key, value):
-        """Change one scalar of params.yaml in its place: ``images.smoke.finetune.tbc.weight``."""
+        """Change one scalar of params.yaml in its place: ``images.smoke.finetune.simple_tbc.weight``."""
         from ruamel.yaml import YAML
 
         path = self.root / "params.yaml"

@@ -69,7 +69,7 @@ class Pipeline:
     """The stages of an experiment at the scale smoke, its reports apart, and what the test of its settings has to know.
 
     :ivar changes: {key: value} that make the settings of smoke still smaller, or let more of them matter
-    :ivar lists: {name: list} that dvc.yaml loops over, where that is less than in params.yaml
+    :ivar lists: {name: the entries that are kept of what dvc.yaml loops over}, where that is less than in params.yaml
     :ivar skipped: items that are not run
     :ivar others: {key: another value}, where ``another_value`` gives none
     :ivar refused: {key: (value, pattern of the message)}, where no other value is possible
@@ -95,12 +95,16 @@ class Pipeline:
         self.raw = yaml_file("params.yaml")[self.experiment][SMOKE]
         for key, value in self.changes.items():
             self.raw = changed(self.raw, key.split("."), value)
-        stages = declared(self.experiment, SMOKE, self.lists)
+        of_file = yaml_file("params.yaml")
+        kept = {name: {key: of_file[name][key] for key in keys} for name, keys in self.lists.items()}
+        stages = declared(self.experiment, SMOKE, kept)
         self.stages = [stage for stage in stages if not stage.is_report and stage.item not in self.skipped]
         self.keys = [".".join(path) for path in leaves(self.raw)]
         known = {*self.others, *self.refused, *self.same, *self.rounding, *self.by_inputs}
         assert known <= set(self.keys), known - set(self.keys)
-        self.params = load(REPOSITORY / "params.yaml").model_copy(update=self.lists)
+        params = load(REPOSITORY / "params.yaml")
+        kept = {name: {key: getattr(params, name)[key] for key in keys} for name, keys in self.lists.items()}
+        self.params = params.model_copy(update=kept)
 
     def other(self, key):
         """Another value of a setting."""

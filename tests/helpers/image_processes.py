@@ -40,7 +40,7 @@ def pretrain(folder, settings, kill=None):
 
 
 def finetune(folder, settings, kill=None):
-    """The stage ``finetune``, arm tbc. kill: dies when so many steps of its trainings are saved."""
+    """The stage ``finetune``, arm simple_tbc. kill: dies when so many steps of its trainings are saved."""
     import torch
 
     from mlegfn.training.scratch import Scratch
@@ -56,4 +56,4 @@ def finetune(folder, settings, kill=None):
             die()
 
     Scratch.save = dying
-    run_stage("images.finetune", settings, "tbc")
+    run_stage("images.finetune", settings, "simple_tbc")

@@ -11,11 +11,11 @@ from reproduction.settings.validation import validate
 from reproduction.settings.yaml_file import read_yaml
 from reproduction.stage import Part, Stage
 
-ARMS = ("simple", "vlb", "tbc")
+ARMS = ("simple", "simple_tbc", "reweighted")
 
 
 def raw_settings(scale="smoke", **changes):
-    """params.yaml's block ``images.<scale>`` as nested dicts; ``changes``: {"finetune__tbc__weight": value}."""
+    """params.yaml's block ``images.<scale>`` as nested dicts; ``changes``: {"finetune__simple_tbc__weight": [value]}."""
     block = copy.deepcopy(read_yaml(REPOSITORY / "params.yaml")["images"][scale])
     for name, value in changes.items():
         *path, last = name.split("__")
@@ -76,7 +76,8 @@ def run_all(settings, scale="smoke", arms=ARMS, until="images.report"):
         ("images.fetch", [None]),
         ("images.pretrain", [None]),
         ("images.finetune", arms),
-        ("images.nll", ["baseline", *arms]),
+        ("images.baseline_nll", [None]),
+        ("images.nll", arms),
         ("images.trajectories", [None]),
         ("images.quality", [None]),
         ("images.report", [None]),

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from mlegfn.training import distributed
 
 RECORD = {"shape": [1, 8, 8], "levels": 17, "label": "digits"}
-TRAININGS = ("pretrain", "tbc", "vlb")
+TRAININGS = ("pretrain", "vlb_tbc", "reweighted", "simple")
 
 
 def as_rank(rank, size, port, folder, dropout):
@@ -37,9 +37,11 @@ def as_rank(rank, size, port, folder, dropout):
         if name == "pretrain":
             accumulate, counted = pretrain_gradient(model, images, settings.pretrain, True), None
         else:
-            accumulate, counted = finetune_gradient(
-                model, images, settings.finetune, name, (4,), 0, True, errors, "analytic"
+            parameters = list(state.network.parameters())
+            made = finetune_gradient(
+                model, images, settings.finetune, name, (4,), 0, True, errors, "analytic", parameters
             )
+            accumulate, counted = made.accumulate, made.evaluations
         train(state, accumulate, optimizer(), 4, after_step=lambda _, entry, logs=logs: logs.append(entry))
         evaluations = counted and vars(counted.of_all_ranks())
         if distributed.is_first():

@@ -64,7 +64,6 @@ def image_settings(architecture="small", **changes):
         "pretrain": {"seed": 0, "batch": 8},
         "finetune": {
             "batch": 8,
-            "anchor": "vlb",
             "consistency": {
                 "trajectories": 2,
                 "images": 2,

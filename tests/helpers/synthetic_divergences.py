@@ -60,7 +60,8 @@ def write(
     :param speed: {(task, objective): how fast the metric falls}; 5 for the others
     :param spread: from seed to seed, relative, the same for all objectives but for a hundredth of it
     :param error: the standard error of the "exact" metric
-    :param traces: {(objective, control variate): the trace at batch 1, relative to none's}; 1 for the others
+    :param traces: {(objective, control variate): the trace at batch 1, relative to none's}; 1 for the others. From group to
+        group of batches it varies by a factor of e or so, the same for all control variates but for 1 %
     """
     final, speed, traces = final or {}, speed or {}, traces or {}
     rng, folder = np.random.default_rng(0), root / name / "divergences"
@@ -123,11 +124,16 @@ def write(
 
 
 def _gradients(name, task, traces):
+    rng, common = np.random.default_rng(1), np.random.default_rng(2).normal(size=8)
     rows = [
         {
             **{"objective": objective, "alpha": 0.5 if objective in ("renyi", "tsallis") else None},
             **{"control_variate": variate, "batch": batch},
             **{"trace": traces.get((objective, variate), 1.0) / batch, "trace_standard_error": 0.01 / batch},
+            "traces": [
+                traces.get((objective, variate), 1.0) / batch * float(np.exp(level + 0.01 * rng.normal()))
+                for level in common
+            ],
             "mean_square": 0.1,
         }
         for objective in ("reverse_kl", "forward_kl", "renyi", "tsallis")
@@ -141,6 +147,7 @@ def _gradients(name, task, traces):
         "about": "A policy.",
         "trained_steps": 100,
         "repeats": 256,
+        "group": 32,
     }
     return {**about, "rows": rows}
 

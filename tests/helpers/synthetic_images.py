@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from helpers.image_stages import image_settings
@@ -9,8 +10,30 @@ from safetensors.numpy import save_file
 
 from reproduction.images.report.metrics import Metrics
 
-ARMS = ("simple", "vlb", "tbc")
-SHIFTS = {"simple": 0.0, "vlb": -0.004, "tbc": -0.01}
+ARMS = ("simple", "simple_tbc", "reweighted", "vlb", "vlb_tbc")
+SHIFTS = {"simple": 0.0, "simple_tbc": -0.01, "reweighted": -0.004, "vlb": -0.006, "vlb_tbc": -0.012}
+GAINS = {"baseline": -2.0, "simple": 0.0, "simple_tbc": 0.8, "reweighted": 0.3, "vlb": 0.4, "vlb_tbc": 1.0}
+EFFECTS = {
+    "shifts": SHIFTS,
+    "gains": GAINS,
+    "fall": 0.02,
+    "noise": 0.0005,
+    "between": 0.02,
+    "cost": 1,
+    "clipped": 0.0,
+    "quality": 0.3,
+    "draw": 7,
+}
+ABOUT = {
+    "levels": 17,
+    "dims": 64,
+    "timesteps": 50,
+    "decoder": "exact",
+    "variance": "analytic",
+    "estimator": "full",
+    "network_evaluations_per_image": 50,
+}
+TERMS = np.exp(-np.arange(51) / 8) / np.exp(-np.arange(51) / 8).sum()  # the share of each term of the bound
 
 
 def settings(checkpoints=(300, 600, 900, 1200, 1500), stop=1800, seeds=(0, 1, 2), evaluate_at=(10, 20, 40)):
@@ -19,10 +42,13 @@ def settings(checkpoints=(300, 600, 900, 1200, 1500), stop=1800, seeds=(0, 1, 2)
         "digits",
         pretrain__checkpoints=list(checkpoints),
         pretrain__stop=stop,
-        finetune__all__seeds=list(seeds),
+        pretrain__seeds=list(seeds),
+        pretrain__batch=64,
+        finetune__all__batch=64,
         finetune__all__evaluate_at=list(evaluate_at),
+        finetune__all__search={"checkpoint": checkpoints[-1], "seed": seeds[0]},
         trajectories__checkpoint=checkpoints[-1],
-        trajectories__finetune_seed=seeds[0],
+        trajectories__pretrain_seed=seeds[0],
     )
 
 
@@ -32,133 +58,187 @@ def write_json(path, value):
     path.write_text(json.dumps(value))
 
 
-def write(
-    settings,
-    root,
-    name="digits",
-    arms=ARMS,
-    images=60,
-    shifts=SHIFTS,
-    fall=0.02,
-    noise=0.0005,
-    cost=10,
-    quality=0.3,
-):
+def write(settings, root, name="digits", arms=ARMS, images=60, **effects):
     """Write every metrics file that ``settings`` name under ``root/name/images`` and return them as Metrics.
 
-    :param shifts: bits/dim that each arm differs from `simple` by at the last step (linear in the step); a
-        value may be a function of the checkpoint
-    :param fall: bits/dim by which `simple` lies below the checkpoint it came from, at the last step
-    :param noise: the standard deviation of a seed's and of an image's difference
-    :param cost: network evaluations of `tbc` in those of the other arms
-    :param quality: every model's sliced Wasserstein distance on pixels; the floor's is 0.2
-    """
-    generator = np.random.default_rng(7)
-    folder = Path(root) / name / "images" / "metrics"
-    image = generator.normal(0, 0.3, images)  # how hard each image is, for every model
-    about = {
-        "scale": name,
-        "levels": 17,
-        "dims": 64,
-        "images": images,
-        "timesteps": 50,
-        "decoder": "exact",
-        "variance": "analytic",
-        "network_evaluations_per_image": 50,
-    }
+    effects, each with its default in EFFECTS:
 
-    def point(step, finetune_step, values):
+    shifts: bits/dim that each arm differs from `simple` by at the last step (linear in the step); a value may be a
+        function of the checkpoint
+    gains: nats by which log p of each model at the last checkpoint lies above that of `simple`
+    fall: bits/dim by which `simple` lies below the checkpoint it came from, at the last step
+    noise: the standard deviation of a seed's and of an image's difference to `simple`
+    between: the standard deviation of the baselines of several seeds, which their fine-tunes share
+    cost: network evaluations of `simple_tbc` in those of the other arms
+    clipped: the share of steps whose gradient was clipped, of every fine-tune
+    quality: every model's sliced Wasserstein distance on pixels; the floor's is 0.2
+    draw: the seed of all that is random
+    """
+    made = Made(settings, Path(root) / name / "images" / "metrics", name, images, {**EFFECTS, **effects})
+    for seed in settings.pretrain.seeds:
+        made.baseline(seed)
+        for arm in arms:
+            for checkpoint in settings.pretrain.checkpoints:
+                made.finetune(checkpoint, arm, seed)
+    for arm in arms:
+        made.choice(arm)
+    for model in ("baseline", *arms):
+        made.quality(model)
+    return Metrics(name, settings, arms, root)
+
+
+class Made:
+    """What the files of one scale are made of, and the folder that they go to."""
+
+    def __init__(self, settings, folder, name, images, effects):
+        self.settings, self.folder, self.name, self.images = settings, folder, name, images
+        self.effects = SimpleNamespace(**effects)
+        self.draw = np.random.default_rng(effects["draw"])
+        self.image = self.draw.normal(0, 0.3, images)  # how hard each image is, for every model
+        self.baselines, self.log_p = {}, {}
+
+    def baseline(self, seed):
+        """A baseline at every step where it was saved, with its pretraining's cost."""
+        steps = self.settings.pretrain.segments
+        offset = self.effects.between * self.draw.normal(size=self.images)
+        offset += self.effects.between * self.draw.normal()
+        self.log_p[seed] = -140 - 20 * (self.image + offset)[: self.settings.nll.log_p.images]
+        for step in steps:
+            values = 2.55 + 0.9 * np.exp(-step / steps[1] / 1.4) + self.image + offset
+            self.baselines[step, seed] = values
+            self.nll("baseline", step, seed, [self.point(step, 0, values)])
+            each = step * self.settings.pretrain.batch
+            write_json(
+                self.folder / "pretrain" / f"{step}-{seed}.json",
+                {"step": step, "seed": seed, "parameters": 1234, **evaluations(each)},
+            )
+
+    def finetune(self, checkpoint, arm, seed):
+        """One fine-tune at every point where it was measured, with its cost."""
+        effects, every = self.effects, self.settings.finetune.all
+        shift = effects.shifts[arm]
+        shift = shift(checkpoint) if callable(shift) else shift
+        own = effects.noise * self.draw.normal() if arm != "simple" else 0.0
+        jitter, points = effects.noise * self.draw.normal(size=self.images), []
+        for n in every.evaluate_at:
+            share = n / every.evaluate_at[-1]
+            drop = effects.fall * (1 - np.exp(-3 * share)) / (1 - np.exp(-3))
+            values = self.baselines[checkpoint, seed] - drop + share * (shift + own + jitter)
+            points.append(self.point(checkpoint + n, n, values))
+        self.nll(arm, checkpoint, seed, points)
+        each = every.evaluate_at[-1] * every.batch * (effects.cost if arm == "simple_tbc" else 1)
+        write_json(
+            self.folder / "finetune" / arm / f"{checkpoint}-{seed}.json",
+            {
+                "scale": self.name,
+                "checkpoint": checkpoint,
+                "arm": arm,
+                "seed": seed,
+                "steps": every.evaluate_at[-1],
+                "clipped_share": effects.clipped,
+                **evaluations(each),
+                "log": [],
+            },
+        )
+
+    def nll(self, model, checkpoint, seed, points):
+        """The file of one run; that of the last checkpoint has log p, too."""
+        last = checkpoint == self.settings.pretrain.checkpoints[-1]
+        write_json(
+            self.folder / "nll" / model / f"{checkpoint}-{seed}.json",
+            {
+                **ABOUT,
+                "scale": self.name,
+                "images": self.images,
+                "checkpoint": checkpoint,
+                "arm": model,
+                "seed": seed,
+                "points": points,
+                "log_p": self.log_p_of(model, seed) if last else None,
+            },
+        )
+
+    def point(self, step, finetune_step, values):
+        """One measured model; ``values``: bits/dim of each image."""
         return {
             "step": step,
             "finetune_step": finetune_step,
             "bits_per_dim": float(values.mean()),
-            "standard_error": float(values.std(ddof=1) / np.sqrt(images)),
+            "standard_error": float(values.std(ddof=1) / np.sqrt(self.images)),
+            "estimator_standard_error": 0.0,
             "bits_per_dim_clipped": float(values.mean() - 0.01),
             "per_image": values.tolist(),
-            "terms": [0.0] * 51,
+            "terms": (values.mean() * TERMS).tolist(),
         }
 
-    baseline = {}
-    for step in settings.pretrain.segments:
-        baseline[step] = 2.55 + 0.9 * np.exp(-step / settings.pretrain.segments[1] / 1.4) + image
-        write_json(
-            folder / "nll" / "baseline" / f"{step}.json",
-            {
-                **about,
-                "checkpoint": step,
-                "arm": "baseline",
-                "seed": None,
-                "points": [point(step, 0, baseline[step])],
+    def log_p_of(self, model, seed):
+        """The fields of log p: 2 nats above the bound; half of the trajectories give 0.5 nats less."""
+        values = self.log_p[seed] + self.effects.gains[model]
+        values = values + self.effects.noise * self.draw.normal(size=values.shape)
+        return {
+            "images": len(values),
+            "trajectories": self.settings.nll.log_p.trajectories,
+            "log_p": float(values.mean()),
+            "log_p_half": float(values.mean() - 0.5),
+            "standard_error": 0.1,
+            "bias": 0.2,
+            "elbo": float(values.mean() - 2),
+            "variance": 4.0,
+            "per_image": {
+                "log_p": values.tolist(),
+                "elbo": (values - 2).tolist(),
+                "variance": [4.0] * len(values),
             },
-        )
-    steps = settings.finetune.all.evaluate_at[-1]
-    for checkpoint in settings.pretrain.checkpoints:
-        for seed in settings.finetune.all.seeds:
-            for arm in arms:
-                shift = shifts[arm](checkpoint) if callable(shifts[arm]) else shifts[arm]
-                own = noise * generator.normal() if arm != "simple" else 0.0
-                jitter = noise * generator.normal(size=images)
-                points = []
-                for n in settings.finetune.all.evaluate_at:
-                    share = n / steps
-                    drop = fall * (1 - np.exp(-3 * share)) / (1 - np.exp(-3))
-                    values = baseline[checkpoint] - drop + share * (shift + own) + share * jitter
-                    points.append(point(checkpoint + n, n, values))
-                run = f"{checkpoint}-{seed}.json"
-                write_json(
-                    folder / "nll" / arm / run,
-                    {**about, "checkpoint": checkpoint, "arm": arm, "seed": seed, "points": points},
-                )
-                each = steps * settings.finetune.all.batch * (cost if arm == "tbc" else 1)
-                write_json(
-                    folder / "finetune" / arm / run,
-                    {
-                        "scale": name,
-                        "checkpoint": checkpoint,
-                        "arm": arm,
-                        "seed": seed,
-                        "steps": steps,
-                        "network_evaluations": {"forward": each, "backward": each},
-                        "images_seen": steps * settings.finetune.all.batch,
-                        "lambda": 0.001,
-                        "log": [],
-                    },
-                )
-    shown = settings.trajectories
-    for arm in ("baseline", *arms):
-        tuned = arm != "baseline"
-        run = f"{shown.checkpoint}-{arm}-{shown.finetune_seed}" if tuned else f"baseline-{shown.checkpoint}"
+        }
+
+    def choice(self, arm):
+        """What an arm tried: its first combination is the best, and each after it is 0.001 bits/dim worse."""
+        tried = [
+            {"trial": trial, "images": 180, "bits_per_dim": 2.4 + k / 1000, "clipped_share": k / 100}
+            for k, trial in enumerate(getattr(self.settings.finetune, arm).trials())
+        ]
+        where = self.settings.finetune.all.search.model_dump()
         write_json(
-            folder / "quality" / f"{run}.json",
+            self.folder / "finetune" / arm / "choice.json",
+            {"scale": self.name, "arm": arm, **where, "chosen": tried[0]["trial"], "tried": tried},
+        )
+
+    def quality(self, model):
+        """The sample quality of a model of the checkpoint that Figure 3 shows."""
+        shown, distance = self.settings.trajectories, self.effects.quality
+        tuned = self.settings.finetune.all.evaluate_at[-1] if model != "baseline" else 0
+        why = "not measured: quality.inception in params.yaml names no weights file"
+        floor = {
+            "pixels": {"mean": 0.2, "standard_deviation": 0.01},
+            "patches": {"mean": 0.1, "standard_deviation": 0.005},
+        }
+        write_json(
+            self.folder / "quality" / f"{model}.json",
             {
-                "scale": name,
+                "scale": self.name,
                 "checkpoint": shown.checkpoint,
-                "arm": arm,
-                "seed": shown.finetune_seed if tuned else None,
-                "step": shown.checkpoint + (steps if tuned else 0),
-                "finetune_step": steps if tuned else 0,
-                "levels": 17,
-                "timesteps": 50,
-                "images": images,
+                "arm": model,
+                "seed": shown.pretrain_seed,
+                "step": shown.checkpoint + tuned,
+                "finetune_step": tuned,
+                "levels": ABOUT["levels"],
+                "timesteps": ABOUT["timesteps"],
+                "images": self.images,
                 "projections": 500,
                 "patch": 4,
                 "patches_per_image": 8,
-                "sliced_wasserstein": {"pixels": quality, "patches": quality / 2},
+                "sliced_wasserstein": {"pixels": distance, "patches": distance / 2},
                 "fid": None,
                 "inception_score": None,
-                "why": "not measured: quality.inception in params.yaml names no weights file",
-                "floor": {
-                    "draws": 10,
-                    "sliced_wasserstein": {
-                        "pixels": {"mean": 0.2, "standard_deviation": 0.01},
-                        "patches": {"mean": 0.1, "standard_deviation": 0.005},
-                    },
-                    "fid": None,
-                    "inception_score": None,
-                },
+                "why": why,
+                "floor": {"draws": 10, "sliced_wasserstein": floor, "fid": None, "inception_score": None},
             },
         )
-    return Metrics(name, settings, arms, root)
+
+
+def evaluations(each):
+    """The field of metrics: as many forward as backward passes."""
+    return {"network_evaluations": {"forward": each, "backward": each}}
 
 
 def write_samples(settings, root, name="digits", channels=1, side=8):

@@ -13,7 +13,7 @@ from reproduction.planar.settings import Planar
 PROBLEMS = ["2spirals", "8gaussians", "pinwheel", "circles", "moons", "swissroll", "checkerboard"]
 
 
-def settings(seeds=(0, 1, 2), arms=("simple", "vlb", "tbc")):
+def settings(seeds=(0, 1, 2), arms=("simple", "vlb", "vlb_tbc")):
     """The settings of `digits` with other seeds and arms."""
     base = settings_of(Planar, "planar", "digits")
     return base.model_copy(update={"seeds": list(seeds), "arms": list(arms)})

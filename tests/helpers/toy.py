@@ -49,10 +49,10 @@ def run(stage):
     images, settings = stage.input(stage.data) / "images.txt", stage.settings.pretrain
     for step in settings.checkpoints:
         weights, metric = stage.path("checkpoints/baseline", step), stage.path("metrics/pretrain", f"{step}.json")
-        part = stage.part(str(step), [weights, metric], {"seed": settings.seed, "step": step}, [stage.data])
+        part = stage.part(str(step), [weights, metric], {"seeds": settings.seeds, "step": step}, [stage.data])
         if not part.finished:
             write_text(weights / "weights.txt", f"{step} steps on {images.read_text()}")
-            write_json(metric, {"seed": settings.seed, "step": step})
+            write_json(metric, {"seeds": settings.seeds, "step": step})
             part.finish()
             print(f"trained {step}")
 """

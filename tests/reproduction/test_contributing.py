@@ -138,7 +138,7 @@ def test_a_claim_gets_a_verdict(checkout, tmp_path):
 def test_a_scale_has_its_stages(checkout):
     shown = follow(checkout, "Add a scale")
     assert "digits_wide: can run" in shown
-    for stage in ("pretrain@digits_wide", "finetune@digits_wide-tbc", "images_report@digits_wide"):
+    for stage in ("pretrain@digits_wide", "finetune@digits_wide-simple_tbc", "images_report@digits_wide"):
         assert f"stale   {stage} " in shown
     assert "fetch@digits_wide" in recorded(checkout)
     assert read_json(checkout.root / "data/digits_wide/dataset.json")["train"] == 1437

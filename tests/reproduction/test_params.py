@@ -80,8 +80,8 @@ def test_the_repositorys_own_settings():
         scale for name in EXPERIMENTS for scale in WHOLE[name]
     }
     assert params.block("planar", "smoke") is params.planar["smoke"]
-    assert params.items("images", "digits") == ["simple", "vlb", "tbc"]
-    assert params.items("planar", "smoke") == ["moons", "checkerboard"]
+    assert params.items("images", "digits") == ["simple", "simple_tbc", "reweighted", "vlb", "vlb_tbc"]
+    assert params.items("planar", "smoke") == ["moons"]
     assert params.items("families", "smoke") == ["any_order", "ddpm"]
     assert params.items("gallery", "smoke") == ["spiral", "algorithms", "shared"], (
         "the lists after each other"
@@ -105,9 +105,9 @@ def test_a_scale_that_is_not_there_is_named():
 @pytest.mark.parametrize(
     "path, value, line",
     [
-        (("arms",), ["simple", "sgd", "tbc"], "arms: no arm 'sgd'; there are simple, vlb, tbc"),
-        (("arms",), ["simple", "simple"], "arms: names something twice"),
-        (("models",), ["simple", "vlb", "tbc"], "models: must be baseline and then the arms: [baseline, simple, vlb, tbc]"),
+        (("arm_runs", "smoke-sgd"), {"scale": "smoke", "arm": "sgd"}, "arm_runs.smoke-sgd.arm: expected one of simple, simple_tbc"),
+        (("arm_runs", "smoke-tbc"), {"scale": "smoke", "arm": "simple"}, "arm_runs: 'smoke-tbc' must be called smoke-simple"),
+        (("arm_runs", "smoke-vlb"), {"scale": "smoke", "arm": "vlb"}, "arm_runs: 'smoke-vlb', but images.smoke has no block 'vlb'"),
         (("image_scales",), ["smoke", "large"], "image_scales: names 'large', but images has no block 'large'"),
         (("image_scales",), ["smoke", "smoke"], "image_scales: names something twice"),
         (("image_scales",), ["cifar10-hour"], "image_scales[0]: expected text matching"),

@@ -45,23 +45,25 @@ def test_a_changed_weight_runs_its_arm_and_what_follows_by_dvc_alone_too(checkou
     before = checkout.outputs()
     status = checkout.run("dvc", "status", TRAINING, "images_report@smoke")
     assert "up to date" in status and "WARN" not in status.upper()
-    checkout.set("images.smoke.finetune.tbc.weight", 0.5)
+    checkout.set("images.smoke.finetune.simple_tbc.weight", 0.5)
     planned = checkout.planned()
     assert set(planned) == {
-        "finetune@smoke-tbc",
-        "nll@smoke-tbc",
+        "finetune@smoke-simple_tbc",
+        "nll@smoke-simple_tbc",
         "trajectories@smoke",
         "quality@smoke",
         "images_report@smoke",
     }
-    assert planned["finetune@smoke-tbc"] == "params.yaml images.smoke.finetune.tbc changed"
-    assert planned["nll@smoke-tbc"] == "follows finetune@smoke-tbc"
-    assert "images.smoke.finetune.tbc.weight" in checkout.run("dvc", "params", "diff")
+    assert planned["finetune@smoke-simple_tbc"] == "params.yaml images.smoke.finetune.simple_tbc changed"
+    assert planned["nll@smoke-simple_tbc"] == "follows finetune@smoke-simple_tbc"
+    assert "images.smoke.finetune.simple_tbc.weight" in checkout.run("dvc", "params", "diff")
     assert "smoke.planar.moons.mle_gfn" in checkout.run("dvc", "metrics", "diff", "--all")
     # An experiment of DVC runs two of the five, with another weight; `reproduce` runs the rest.
-    said = checkout.run("dvc", "exp", "run", "-S", "images.smoke.finetune.tbc.weight=0.01", "nll@smoke-tbc")
+    said = checkout.run(
+        "dvc", "exp", "run", "-S", "images.smoke.finetune.simple_tbc.weight=0.01", "nll@smoke-simple_tbc"
+    )
     assert "WARN" not in said.upper()
-    metric = checkout.root / "results/smoke/images/metrics/finetune/tbc/4-0.json"
+    metric = checkout.root / "results/smoke/images/metrics/finetune/simple_tbc/4-0.json"
     assert '"lambda": 0.01' in metric.read_text()
     assert "weight: 0.0001" in (checkout.root / "params.yaml").read_text(), "another scale's λ must stay"
     said = checkout.reproduce()
@@ -69,7 +71,7 @@ def test_a_changed_weight_runs_its_arm_and_what_follows_by_dvc_alone_too(checkou
     changed = {path for path, content in checkout.outputs().items() if before.get(path) != content}
     assert all("/images/" in path for path in changed)
     assert not any("/simple/" in path or "/vlb/" in path or "/baseline/" in path for path in changed)
-    assert any(path.startswith("results/smoke/images/metrics/nll/tbc/") for path in changed)
+    assert any(path.startswith("results/smoke/images/metrics/nll/simple_tbc/") for path in changed)
 
 
 def test_a_missing_claims_file_is_no_success(checkout):
@@ -90,7 +92,9 @@ def test_an_input_that_its_producer_did_not_record_is_refused(checkout):
 
 def long_training(checkout):
     """Settings with which pretraining takes seconds and saves its state all the time."""
-    checkout.set("images.smoke.pretrain.seed", 5)
+    checkout.set("images.smoke.pretrain.seeds", "[5]")
+    checkout.set("images.smoke.trajectories.pretrain_seed", 5)
+    checkout.set("images.smoke.finetune.all.search.seed", 5)
     checkout.set("images.smoke.pretrain.stop", 400)
     checkout.set("images.smoke.machine.save_every_minutes", 0.005)
 
@@ -144,7 +148,7 @@ def test_a_run_interrupted_in_every_way_goes_on_and_ends_as_if_nothing_had_happe
         ended(checkout)
         assert checkout.log(TRAINING).rstrip().rpartition("\n")[2].startswith("=== exit 75")
 
-    assert {TRAINING, "finetune@smoke-tbc", "images_report@smoke"} <= set(checkout.planned())
+    assert {TRAINING, "finetune@smoke-simple_tbc", "images_report@smoke"} <= set(checkout.planned())
     run = checkout.start(*REPRODUCE)
     until(lambda: f"] {TRAINING}" in checkout.said.read_text(), run, checkout)
     run.terminate()  # what follows is run above

@@ -49,11 +49,17 @@ def test_a_stage_knows_what_dvc_yaml_says_of_it(monkeypatch):
     assert family.outputs[-1] == "results/digits/families/metrics/hvae.json"
     assert family.parameters == ["families.digits.seeds", "families.digits.settings.hvae"]
     assert family.path("metrics", "hvae.json") == Path("results/digits/families/metrics/hvae.json")
-    finetune = Stage("images.finetune", "cifar10_hour", "tbc", params())
-    assert finetune.name == "finetune@cifar10_hour-tbc" and finetune.needs_gpu
-    assert finetune.parameters[-2] == "images.cifar10_hour.finetune.tbc"
-    assert finetune.outputs[0] == "results/cifar10_hour/images/checkpoints/tbc"
-    assert finetune.data == Path("data/cifar10_hour") and finetune.items == ["simple", "vlb", "tbc"]
+    finetune = Stage("images.finetune", "cifar10_hour", "simple_tbc", params())
+    assert finetune.name == "finetune@cifar10_hour-simple_tbc" and finetune.needs_gpu
+    assert finetune.parameters[-2] == "images.cifar10_hour.finetune.simple_tbc"
+    assert finetune.outputs[0] == "results/cifar10_hour/images/checkpoints/simple_tbc"
+    assert finetune.data == Path("data/cifar10_hour") and finetune.items == [
+        "simple",
+        "simple_tbc",
+        "reweighted",
+        "vlb",
+        "vlb_tbc",
+    ]
     fetch = Stage("images.fetch", "digits", None, params())
     assert fetch.name == "fetch@digits" and fetch.outputs == ["data/digits"] and not fetch.needs_gpu
     station = Stage("gallery.run_reading_station", "gallery", "samplers", params())

@@ -66,6 +66,19 @@ class Images:
             test_labels=self.test_labels[:test],
         )
 
+    def split(self, validation: int, draw: torch.Generator) -> "tuple[Images, torch.Tensor]":
+        """(These images without ``validation`` of the training images, those images uint8 [validation, C, H, W]).
+
+        Which ones is drawn by ``draw``; the others keep their order. ValueError where none would be left to train on.
+        """
+        count = len(self.train_images)
+        if not 0 < validation < count:
+            raise ValueError(f"cannot set {validation} of {count} training images aside")
+        held = torch.zeros(count, dtype=torch.bool)
+        held[torch.randperm(count, generator=draw)[:validation]] = True
+        kept = replace(self, train_images=self.train_images[~held], train_labels=self.train_labels[~held])
+        return kept, self.train_images[held]
+
 
 def scale_to_unit(images: torch.Tensor, levels: int) -> torch.Tensor:
     """Levels to the network's range: x = 2k/(levels − 1) − 1, float32 in [−1, 1], on the same device.

@@ -73,7 +73,7 @@ def log_weights(
     key: tuple[int | str, ...],
     batch: int = 4096,
 ) -> torch.Tensor:
-    """[N, len(rounds)] float64: log w(τ) of one joint noising trajectory of each point x [N, D] a round.
+    """[N, len(rounds)] float64: log w(τ) of one joint noising trajectory of each x [N, ...] a round.
 
     log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})], summed along the path. The
     noise of a round is a function of (key, round) alone: every model sees the same.
@@ -83,7 +83,7 @@ def log_weights(
     for start in range(0, len(rounds), together):
         group = rounds[start : start + together]
         noise = [_noise(model, x, generator(*key, r)) for r in group]
-        log_w = _one_path(model, x.repeat(len(group), 1), torch.cat(noise, 1))
+        log_w = _one_path(model, x.repeat(len(group), *[1] * (x.ndim - 1)), torch.cat(noise, 1))
         columns.append(log_w.view(len(group), len(x)).T)
     return torch.cat(columns, 1)
 
@@ -118,7 +118,7 @@ def _noise(model: "DenoisingModel", x: torch.Tensor, draw: torch.Generator) -> t
 
 
 def _one_path(model: "DenoisingModel", x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """[N] float64: log w of the joint path that ``noise`` [T, N, D] drives from x [N, D]."""
+    """[N] float64: log w of the joint path that ``noise`` [T, N, ...] drives from x [N, ...]."""
     log_w: torch.Tensor | float
     process, log_w = model.process, 0.0
     for step in range(1, model.timesteps + 1):

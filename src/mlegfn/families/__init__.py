@@ -5,17 +5,22 @@ names the families that a scale runs by their files, and the documentation and t
 :func:`names`. What families share lies in :mod:`mlegfn.families.shared`; no family imports another one.
 """
 
+from typing import TYPE_CHECKING
+
 from mlegfn import registry
+
+if TYPE_CHECKING:
+    from mlegfn.families.shared.family import Family
 
 __all__ = ["load", "names"]
 
 
-def names():
+def names() -> list[str]:
     """The families' names, sorted: those of their files. Imports none of them, nor torch."""
     return registry.names(__path__)
 
 
-def load(name):
+def load(name: str) -> "type[Family]":
     """The ``Family`` class of file ``name``.py.
 
     :raises ValueError: for a name that is no file here, or a file that defines no family or several

@@ -1,6 +1,9 @@
 """Any-order autoregressive models: a state has many parents, so the ELBO is a bound, and P_B can be learned."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -15,6 +18,14 @@ from mlegfn.families.shared.orders.tightening import policies, tightened
 from mlegfn.objectives.consistency import consistency
 from mlegfn.objectives.kl_balance import kl_trajectory_balance
 from mlegfn.randomness import generator, seed_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Settings
 
 __all__ = ["AnyOrder"]
 
@@ -40,27 +51,35 @@ class AnyOrder(Family):
     objective = "KL-TB = −ELBO + const, over random orders"
     data = "digits, 8×8, 17 levels"
 
-    def __init__(self, length, levels, hidden, backward_hidden=None, dtype=None):
+    def __init__(
+        self,
+        length: int,
+        levels: int,
+        hidden: int,
+        backward_hidden: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.timesteps, self.shape, self.levels = length, (length,), levels
         inputs, outputs = length * levels, length * (levels + (backward_hidden is not None))
         self.forward_policy = MLP(inputs, outputs, (hidden, hidden), nn.ELU)
-        self.backward_policy = None
+        self.backward_policy: nn.Sequential | None = None
         if backward_hidden is not None:
             self.backward_policy = MLP(inputs, length, (backward_hidden,), nn.ELU)
         if dtype is not None:
             self.to(dtype)
 
-    def _network(self, network, x):
-        return network(unary(x, self.levels).flatten(1).to(next(self.parameters()).dtype))
+    def _network(self, network: nn.Module, x: Tensor) -> Tensor:
+        out: Tensor = network(unary(x, self.levels).flatten(1).to(next(self.parameters()).dtype))
+        return out
 
-    def _forward(self, x):
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(logits of the values [N, D, levels], logits of the place [N, D]) in state x [N, D]."""
         out = self._network(self.forward_policy, x).view(len(x), *self.shape, -1)
         place = out[..., self.levels] if self.backward_policy is not None else torch.zeros_like(out[..., 0])
         return out[..., : self.levels], place.masked_fill(x != EMPTY, NEVER)
 
-    def _backward(self, x):
+    def _backward(self, x: Tensor) -> Tensor:
         """Logits [N, D] of the entry that is erased from state x [N, D]."""
         weight = next(self.parameters())
         logits = (
@@ -70,10 +89,10 @@ class AnyOrder(Family):
         )
         return logits.masked_fill(x == EMPTY, NEVER)
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return self._where((x_T == EMPTY).all(1))
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         place, allowed = self._step(x_prev, x_t, t)
         values, places = self._forward(x_t)
         values = values.gather(1, place[..., None].expand(-1, 1, self.levels))[:, 0]
@@ -82,11 +101,11 @@ class AnyOrder(Family):
             :, 0
         ] + self._where(allowed)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         place, allowed = self._step(x_prev, x_t, t)
         return self._backward(x_prev).log_softmax(1).gather(1, place)[:, 0] + self._where(allowed)
 
-    def _step(self, x_prev, x_t, t):
+    def _step(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(place [N, 1] that the step fills, allowed bool [N]: t entries are empty, and that one alone differs)."""
         differs = x_prev != x_t
         place = differs.byte().argmax(1, keepdim=True)
@@ -94,13 +113,13 @@ class AnyOrder(Family):
         allowed = (differs.sum(1) == 1) & fills[:, 0] & ((x_t == EMPTY).sum(1) == t)
         return place, allowed
 
-    def _where(self, allowed):
+    def _where(self, allowed: Tensor) -> Tensor:
         """0 where ``allowed``, −∞ elsewhere."""
         zero = torch.zeros(len(allowed), dtype=next(self.parameters()).dtype, device=allowed.device)
         return zero.masked_fill(~allowed, -math.inf)
 
     @torch.no_grad()
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         if self.backward_policy is None:  # all at once: a random order
             rank = torch.rand(x0.shape, generator=generator).argsort(1)
             filled = torch.arange(self.timesteps, -1, -1)
@@ -112,7 +131,7 @@ class AnyOrder(Family):
         return torch.stack(states)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         states = [torch.full(shape, EMPTY)]
         for _ in range(self.timesteps):
             values, places = self._forward(states[-1])
@@ -121,16 +140,16 @@ class AnyOrder(Family):
             states.append(states[-1].scatter(1, place, draw(values, generator)))
         return torch.stack(states[::-1])
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         """By the sum over subsets; NotImplementedError where they are too many."""
         if self.timesteps > 10:
             raise NotImplementedError(f"2^{self.timesteps} subsets are too many")
         return exact(self, x).log_p
 
-    def domain(self):
+    def domain(self) -> Tensor | None:
         return all_of(self.timesteps, self.levels)
 
-    def one_step(self, x, generator):
+    def one_step(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """[N]: an unbiased estimate of −ELBO, nats, from one random step of each x, for a random P_B.
 
             −ELBO = Σ_t E_S [mean over the t empty entries i of −log P(x_i | x_S)],   S a random set of D − t entries
@@ -141,22 +160,22 @@ class AnyOrder(Family):
         rank = torch.rand(x.shape, generator=generator).argsort(1)
         return self.step_bound(x, rank <= (spread * self.timesteps).long()[:, None])
 
-    def step_bound(self, x, empty):
+    def step_bound(self, x: Tensor, empty: Tensor) -> Tensor:
         """[N]: D · the mean of −log P(x_i | x_S) over the entries i ∉ S that are ``empty``, bool [N, D]."""
         values, _ = self._forward(x.masked_fill(empty, EMPTY))
         nll = -values.log_softmax(2).gather(2, x[..., None])[..., 0]
         return self.timesteps * (nll * empty).sum(1) / empty.sum(1)
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         with torch.random.fork_rng([]):
             seed_layers(seed, "any_order", "tiny")
             return cls(length=3, levels=3, hidden=16, backward_hidden=16, dtype=dtype)
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         model = cls.tiny()
-        x = model.domain()
+        x = cast("Tensor", model.domain())  # so few can be enumerated
         q = torch.randn(len(x), generator=generator(0, "any_order", "q"), dtype=torch.float64).softmax(0)
         states = orders(x)
         forward, backward = policies(model, states.flatten(1, 2), states.shape[2])  # [N, D!]
@@ -170,7 +189,7 @@ class AnyOrder(Family):
         weight = (q[:, None] * (backward[:, first] + backward[:, second]).exp()).detach().flatten()
         pairs = [torch.stack([v[:, first], v[:, second]], 2).flatten(0, 1) for v in (forward, backward)]
         estimated = gradient((weight * kl_trajectory_balance(*pairs)).sum(), model.parameters())
-        chosen = list(model.backward_policy.parameters())
+        chosen = list(cast("nn.Module", model.backward_policy).parameters())  # a tiny one has it
         score_function = gradient(kl_trajectory_balance(*pairs).sum(), chosen)
         variance = gradient(consistency(pairs[0] - pairs[1]).sum() / 2, chosen)
         # Sums of at most a few hundred terms of order 1 in float64, 1e-16 each; gradients a little more.
@@ -213,7 +232,7 @@ class AnyOrder(Family):
         ]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         train_x, test_x, levels = digits_rows(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "any_order", "init")
@@ -221,7 +240,7 @@ class AnyOrder(Family):
         with torch.no_grad():
             model.forward_policy[-1].bias.copy_(log_frequencies(train_x, levels).flatten())
 
-        def loss(step):
+        def loss(step: int) -> Tensor:
             rng = generator(seed, "any_order", step)
             rows = torch.randint(len(train_x), (settings.batch,), generator=rng)
             return model.one_step(train_x[rows], rng).mean() / train_x.shape[1]
@@ -253,6 +272,6 @@ class AnyOrder(Family):
         )
 
 
-def draw(logits, generator):
+def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     """[N, 1]: one draw of each row's categorical distribution."""
     return torch.multinomial(logits.softmax(1), 1, generator=generator)

@@ -1,6 +1,9 @@
 """Autoregressive models: every state has one parent, so P_B is deterministic and the likelihood is exact."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 from zuko.nn import MaskedMLP
@@ -10,6 +13,14 @@ from mlegfn.families.shared.family import Check, Family, Fit, Panel
 from mlegfn.families.shared.fitting import log_weights, train
 from mlegfn.families.shared.orders.levels import EMPTY, all_of, digits_rows, log_frequencies, unary
 from mlegfn.randomness import generator, seed_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Settings
 
 __all__ = ["Autoregressive"]
 
@@ -36,7 +47,7 @@ class Autoregressive(Family):
     objective = "KL-TB = −log p(x), the exact likelihood"
     data = "digits, 8×8, 17 levels"
 
-    def __init__(self, length, levels, hidden, dtype=None):
+    def __init__(self, length: int, levels: int, hidden: int, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.timesteps, self.shape, self.levels = length, (length,), levels
         adjacency = torch.ones(length, length, dtype=torch.bool).tril(-1)
@@ -45,25 +56,26 @@ class Autoregressive(Family):
         if dtype is not None:
             self.to(dtype)
 
-    def logits(self, x):
+    def logits(self, x: Tensor) -> Tensor:
         """[N, D, levels], entry i from x_<i alone; x int64 [N, D], −1 where empty."""
         inputs = unary(x, self.levels).flatten(1).to(next(self.parameters()).dtype)
-        return self.network(inputs).view(len(x), *self.shape, self.levels)
+        logits: Tensor = self.network(inputs).view(len(x), *self.shape, self.levels)
+        return logits
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return self._where((x_T == EMPTY).all(1))
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         place = (self.timesteps - t)[:, None]
         logits = self.logits(x_t).gather(1, place[..., None].expand(-1, 1, self.levels))[:, 0]
         value = x_prev.gather(1, place)
         log_prob = logits.log_softmax(1).gather(1, value.clamp(min=0))[:, 0]
         return log_prob + self._where(self._is_step(x_prev, x_t, t))
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self._where(self._is_step(x_prev, x_t, t))
 
-    def _is_step(self, x_prev, x_t, t):
+    def _is_step(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """bool [N]: x_prev is x_t with one more entry, the one whose turn it is."""
         place = torch.arange(self.timesteps, device=t.device)[None]
         filled = self.timesteps - t[:, None]
@@ -72,18 +84,18 @@ class Autoregressive(Family):
         turn = (place == filled) & (x_prev >= 0) & (x_t == EMPTY)
         return (before | after | turn).all(1)
 
-    def _where(self, allowed):
+    def _where(self, allowed: Tensor) -> Tensor:
         """0 where ``allowed``, −∞ elsewhere."""
         zero = torch.zeros(len(allowed), dtype=next(self.parameters()).dtype, device=allowed.device)
         return zero.masked_fill(~allowed, -math.inf)
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         place = torch.arange(self.timesteps, device=x0.device)
         filled = torch.arange(self.timesteps, -1, -1, device=x0.device)
         return torch.where(place < filled[:, None, None], x0[None], EMPTY)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         states = [torch.full(shape, EMPTY)]
         for place in range(self.timesteps):
             probability = self.logits(states[-1])[:, place].softmax(1)
@@ -92,22 +104,22 @@ class Autoregressive(Family):
             states[-1][:, place] = value
         return torch.stack(states[::-1])
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         return self.logits(x).log_softmax(2).gather(2, x[..., None])[..., 0].sum(1)
 
-    def domain(self):
+    def domain(self) -> Tensor | None:
         return all_of(self.timesteps, self.levels)
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         with torch.random.fork_rng([]):
             seed_layers(seed, "autoregressive", "tiny")
             return cls(length=3, levels=3, hidden=16, dtype=dtype)
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         model = cls.tiny()
-        x = model.domain()
+        x = cast("Tensor", model.domain())  # so few can be enumerated
         trajectory = log_weights(model, x, 1, generator(0, "autoregressive"))[:, 0]
         exact = model.log_prob(x)
         gradients = [gradient(value.sum(), model.parameters()) for value in (trajectory, exact)]
@@ -124,7 +136,7 @@ class Autoregressive(Family):
         ]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         train_x, test_x, levels = digits_rows(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "autoregressive", "init")
@@ -134,7 +146,7 @@ class Autoregressive(Family):
             model.network[-1].bias.copy_(independent.flatten())
         weights = [p for name, p in model.named_parameters() if name.endswith("weight")]
 
-        def loss(step):
+        def loss(step: int) -> Tensor:
             rng = generator(seed, "autoregressive", step)
             rows = torch.randint(len(train_x), (settings.batch,), generator=rng)
             penalty = PENALTY * sum(weight.square().sum() for weight in weights)

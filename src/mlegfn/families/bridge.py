@@ -1,6 +1,9 @@
 """The Schrödinger bridge between two given distributions, by iterative proportional fitting of P_F and P_B."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
@@ -16,6 +19,15 @@ from mlegfn.networks.mlp import TimeMLP
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import step_index
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.bridge.gaussian import Chain
+    from mlegfn.families.shared.family import Check, Settings
+
 __all__ = ["Bridge"]
 
 PROBLEMS = ("8gaussians", "moons")  # x_T and x_0
@@ -25,22 +37,30 @@ SCORED = 1000  # points in sample scores
 FLOOR_REPEATS = 20
 
 
+class End(Protocol):
+    """An endpoint of a bridge."""
+
+    def log_prob(self, x: Tensor) -> Tensor: ...
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor: ...
+
+
 class Planar:
     """A planar problem as an endpoint, in the units in which ``points`` have mean 0 and variance 1."""
 
-    def __init__(self, problem, points):
+    def __init__(self, problem: str, points: Tensor) -> None:
         self.problem, self.mean, self.std = problem, points.mean(0), points.std(0)
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         return (log_density(self.problem, self.to_data(x)) + self.std.double().log().sum()).to(x.dtype)
 
-    def sample(self, count, generator):
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
         return self.to_model(planar.sample(self.problem, count, generator))
 
-    def to_model(self, points):
+    def to_model(self, points: Tensor) -> Tensor:
         return (points - self.mean) / self.std
 
-    def to_data(self, points):
+    def to_data(self, points: Tensor) -> Tensor:
         return points * self.std + self.mean
 
 
@@ -64,7 +84,7 @@ class Bridge(Family):
     objective = "KL-trajectory both ways in turn: D_KL(P_F‖P_B) for P_B, D_KL(P_B‖P_F) for P_F"
     data = f"planar: {PROBLEMS[0]} to {PROBLEMS[1]}"
 
-    def __init__(self, prior, drifts, variances, dimension):
+    def __init__(self, prior: End, drifts: Sequence[nn.Module], variances: Tensor, dimension: int) -> None:
         """:param prior: p(x_T), with ``log_prob`` and ``sample``
         :param drifts: networks (x [N, d], time) → [N, d] of P_F and of P_B
         :param variances: [T], the reference's
@@ -73,48 +93,49 @@ class Bridge(Family):
         self.timesteps, self.shape, self.prior = len(variances), (dimension,), prior
         self.forward_policy, self.backward_policy = (Kernel(drift, variances, dimension) for drift in drifts)
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return self.prior.log_prob(x_T)
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self.forward_policy.log_prob(x_prev, x_t, t)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self.backward_policy.log_prob(x_t, x_prev, t)
 
     @torch.no_grad()
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         states = [x0]
         for t in range(1, self.timesteps + 1):
             states.append(self.backward_policy.step(states[-1], t, generator))
         return torch.stack(states)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         states = [self.prior.sample(shape[0], generator)]
         for t in range(self.timesteps, 0, -1):
             states.append(self.forward_policy.step(states[-1], t, generator))
         return torch.stack(states[::-1])
 
     @classmethod
-    def affine(cls, prior, variances):
+    def affine(cls, prior: Gaussian, variances: Tensor) -> Self:
         """float64, affine drifts, at first the reference both ways."""
         dimension = len(prior.mean)
         drifts = [Affine(len(variances), dimension).double() for _ in range(2)]
         return cls(prior, drifts, variances, dimension)
 
-    def chains(self, p_0):
+    def chains(self, p_0: Gaussian) -> tuple[Chain, Chain]:
         """(P_F from the prior, P_B from ``p_0``) as ``Chain``s, where all is Gaussian."""
         order = torch.arange(self.timesteps)
-        return self.forward_policy.chain(self.prior, order.flip(0)), self.backward_policy.chain(p_0, order)
+        prior = cast("Gaussian", self.prior)  # as ``affine`` has it
+        return self.forward_policy.chain(prior, order.flip(0)), self.backward_policy.chain(p_0, order)
 
-    def set_chains(self, p_f, p_b):
+    def set_chains(self, p_f: Chain, p_b: Chain) -> None:
         """Become the policies of two ``Chain``s."""
         order = torch.arange(self.timesteps)
         self.forward_policy.set(p_f, order.flip(0))
         self.backward_policy.set(p_b, order)
 
-    def fit_policy(self, name, states, settings, *key):
+    def fit_policy(self, name: str, states: Tensor, settings: Settings, *key: int | str) -> None:
         """One half-step: maximum likelihood of P_F or P_B (``name``) on trajectories ``states`` of the other, i.e.
         min D_KL(other‖it), of whose gradient a batch of steps, whatever their t and τ, is an unbiased estimate.
         Every step of every trajectory is seen once."""
@@ -131,7 +152,13 @@ class Bridge(Family):
             settings,
         )
 
-    def iterate(self, draw_data, settings, iterations, *key):
+    def iterate(
+        self,
+        draw_data: Callable[[int, torch.Generator], Tensor],
+        settings: Settings,
+        iterations: int,
+        *key: int | str,
+    ) -> int:
         """``iterations`` of both half-steps, ``settings.steps`` of training in all, each on fresh trajectories.
 
         :param draw_data: (count, generator) → x_0
@@ -147,7 +174,7 @@ class Bridge(Family):
         return count
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         """Wide ends and short steps: then x_t + small drifts both ways are near balance."""
         prior = Gaussian(
             torch.tensor([0.3, -0.2], dtype=dtype), torch.tensor([[4.0, 0.6], [0.6, 3.0]], dtype=dtype)
@@ -158,19 +185,20 @@ class Bridge(Family):
                 prior, [TimeMLP(3, 8, 1).to(dtype) for _ in range(2)], step_variances(3, 0.4).to(dtype), 2
             )
             for policy in (model.forward_policy, model.backward_policy):
-                for parameter in (*policy.drift.exit.parameters(), *policy.drift.time.parameters()):
+                drift = cast("TimeMLP", policy.drift)
+                for parameter in (*drift.exit.parameters(), *drift.time.parameters()):
                     nn.init.normal_(parameter, std=0.02)
                 nn.init.normal_(policy.whitening, std=0.05)
         return model
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         from mlegfn.families.shared.bridge.checks import all_checks
 
         return all_checks(cls, settings)
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         start, end = (
             planar.sample(problem, settings.train_points, generator(seed, "bridge", problem, "train"))
             for problem in PROBLEMS
@@ -186,28 +214,32 @@ class Bridge(Family):
                 nn.init.zeros_(parameter)
         model = cls(prior, drifts, step_variances(settings.timesteps, VARIANCE), 2)
 
-        def draw(count, generator):
+        def draw(count: int, generator: torch.Generator) -> Tensor:
             return points[torch.randint(len(points), (count,), generator=generator)]
 
         model.iterate(draw, settings, ITERATIONS, seed, "bridge")
         return Fit(model, *model.scores(data, settings, seed))
 
-    def scores(self, data, settings, seed):
+    def scores(self, data: Planar, settings: Settings, seed: int) -> tuple[dict[str, float], list[Panel]]:
         """(scores, panels) of a planar bridge from ``self.prior`` to ``data``."""
         import ot
 
-        def rng(*key):
+        prior = cast("Planar", self.prior)  # as ``fit`` has it
+
+        def rng(*key: object) -> torch.Generator:
             return generator(seed, "bridge", *key)
 
         count = min(SCORED, settings.train_points)
-        fresh = {end: end.sample(2 * count, rng("fresh", end.problem)) for end in (self.prior, data)}
+        fresh = {end: end.sample(2 * count, rng("fresh", end.problem)) for end in (prior, data)}
         forward = self.sample_pf((count, 2), rng("P_F"))
         backward = self.sample_pb(fresh[data][count:], rng("P_B"))
         scores = {}
-        for end, made, name in ((data, forward[0], "P_F"), (self.prior, backward[-1], "P_B")):
-            floor = mmd_floor(
-                lambda n, k, end=end: end.to_data(end.sample(n, rng("floor", k))), count, FLOOR_REPEATS
-            )
+        for end, made, name in ((data, forward[0], "P_F"), (prior, backward[-1], "P_B")):
+
+            def another(n: int, k: int, end: Planar = end) -> Tensor:
+                return end.to_data(end.sample(n, rng("floor", k)))
+
+            floor = mmd_floor(another, count, FLOOR_REPEATS)
             scores[f"MMD² of {name}'s {end.problem} (n = {count})"] = mmd2_unbiased(
                 end.to_data(made), end.to_data(fresh[end][:count])
             )
@@ -224,7 +256,7 @@ class Bridge(Family):
         ):
             scores[name] = -value.mean().item()
 
-        cost = torch.cdist(fresh[data][count:].double(), fresh[self.prior][count:].double()).square()
+        cost = torch.cdist(fresh[data][count:].double(), fresh[prior][count:].double()).square()
         uniform = torch.full((count,), 1 / count, dtype=torch.float64)
         plan = ot.sinkhorn(uniform, uniform, cost, reg=2 * VARIANCE)
         for name, value in (
@@ -238,7 +270,7 @@ class Bridge(Family):
         half = self.timesteps // 2
         return scores, [
             Panel(f"data: {data.problem}", "points", fresh[data][:count]),
-            Panel(f"x_T: {self.prior.problem}", "points", forward[-1]),
+            Panel(f"x_T: {prior.problem}", "points", forward[-1]),
             Panel(f"x_{half} of P_F", "points", forward[half]),
             Panel("x_0 of P_F", "points", forward[0]),
         ]

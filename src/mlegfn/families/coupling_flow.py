@@ -1,6 +1,9 @@
 """Discrete normalizing flows: both policies deterministic, and P_F / P_B is the change of variables."""
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -16,10 +19,29 @@ from mlegfn.families.shared.fitting import train
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Fit, Settings
+
 __all__ = ["CouplingFlow"]
 
 BOUND = 5.0  # splines act on [−5, 5]², which holds the planar problems, and are the identity elsewhere
 BINS = 16
+
+
+class Step(Protocol):
+    """What zuko's transforms have."""
+
+    @property
+    def inv(self) -> Step: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class CouplingFlow(Family):
@@ -38,7 +60,14 @@ class CouplingFlow(Family):
     objective = "KL-TB = −log p(x), by the change of variables"
     data = "pinwheel"
 
-    def __init__(self, timesteps, hidden, bins=BINS, scale=flows.SCALE, dtype=torch.float32):
+    def __init__(
+        self,
+        timesteps: int,
+        hidden: int,
+        bins: int = BINS,
+        scale: float = flows.SCALE,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.timesteps, self.shape, self.scale = timesteps, (2,), scale
         self.flow = NICE(
@@ -54,42 +83,44 @@ class CouplingFlow(Family):
         )
         self.to(dtype)
 
-    def step(self, t):
+    def step(self, t: int) -> Step:
         """f_t⁻¹, x_{t−1} → x_t: a torch ``Transform``."""
-        return self.flow.transform.transforms[t - 1]()
+        step: Step = self.flow.transform.transforms[t - 1]()
+        return step
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return flows.log_normal(x_T, self.scale)
 
-    def log_pf(self, x_prev, x_t, t):
-        def of_step(step, x_prev, x_t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        def of_step(step: int, x_prev: Tensor, x_t: Tensor) -> Tensor:
             image, log_det = self.step(step).call_and_ladj(x_prev)  # of f⁻¹, which is minus that of f
             return log_det + flows.on_graph(x_t, image)
 
         return by_step(t, of_step, x_prev, x_t)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return torch.zeros_like(x_prev[:, 0])
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator | None) -> Tensor:
         states = [x0]
         for t in range(1, self.timesteps + 1):
             states.append(self.step(t)(states[-1]))
         return torch.stack(states)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         dtype = next(self.parameters()).dtype
         states = [self.scale * torch.randn(shape, generator=generator, dtype=dtype)]
         for t in range(self.timesteps, 0, -1):
             states.append(self.step(t).inv(states[-1]))
         return torch.stack(states[::-1])
 
-    def log_prob(self, x):
-        return self.flow().log_prob(x)
+    def log_prob(self, x: Tensor) -> Tensor:
+        log_prob: Tensor = self.flow().log_prob(x)
+        return log_prob
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         with torch.random.fork_rng([]):
             seed_layers(seed, "coupling flow", "tiny")
             model = cls(timesteps=3, hidden=8, bins=4, scale=1.8, dtype=dtype)
@@ -99,7 +130,7 @@ class CouplingFlow(Family):
         return model
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         model = cls.tiny()
         x = model.sample_pf((256, 2), generator(0, "coupling flow"))[0]
         states = model.sample_pb(x, None)
@@ -129,13 +160,13 @@ class CouplingFlow(Family):
         ]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         data, test = flows.problem(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "coupling flow", "init")
             model = cls(settings.timesteps, settings.hidden)
 
-        def loss(step):
+        def loss(step: int) -> Tensor:
             x = flows.minibatch(data, settings, generator(seed, "coupling flow", step))
             return -model.log_prob(x).mean()
 

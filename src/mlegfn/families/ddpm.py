@@ -1,6 +1,9 @@
 """Denoising diffusion in discrete time: P_B is a fixed noising, P_F a learned Gaussian a step."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,6 +20,14 @@ from mlegfn.families.shared.fitting import log_weights, train
 from mlegfn.networks.mlp import TimeMLP
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Fit, Settings
 
 __all__ = ["DDPM", "exact_residuals", "sum_of_divergences", "trajectory_balance"]
 
@@ -40,26 +51,26 @@ class DDPM(Family):
     problem = "moons"
     data = "planar: moons"
 
-    def __init__(self, network, process):
+    def __init__(self, network: TimeMLP, process: GaussianDiffusion) -> None:
         super().__init__()
         self.network = network
         self.model = DenoisingModel(network, process)
         self.timesteps, self.shape = process.timesteps, (2,)
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return self.model.log_prior(x_T)
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self.model.log_pf(x_prev, x_t, t)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self.model.log_pb(x_prev, x_t, t)
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         return self.model.sample_pb(x0, generator)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """With noise in the last step too, unlike the images' sampler, as ``log_pf`` has it."""
         dtype = self.network.exit.weight.dtype
         states = [torch.randn(shape, generator=generator, dtype=dtype)]
@@ -72,7 +83,7 @@ class DDPM(Family):
         return torch.stack(states[::-1])
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         """Near the reverse of N(0, 2² I), off by a random network."""
         process = GaussianDiffusion([0.4, 0.6, 0.8])
         with torch.random.fork_rng([]):
@@ -89,7 +100,7 @@ class DDPM(Family):
         return cls(network.to(dtype), process)
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         model = cls.tiny()
         x0 = torch.tensor([[0.3, -1.2], [1.5, 0.4], [-2.5, 2.0]], dtype=torch.float64)
         bound, balance = sum_of_divergences(model, x0), trajectory_balance(model, x0)
@@ -112,14 +123,14 @@ class DDPM(Family):
         ]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         problem = Problem.draw(cls.problem, settings, seed)
         process = GaussianDiffusion(betas(settings.timesteps, "cosine"))
         with torch.random.fork_rng([]):
             seed_layers(seed, "ddpm", "init")
             model = cls(TimeMLP(settings.timesteps, settings.hidden, 2, outputs=2), process)
 
-        def loss(step):
+        def loss(step: int) -> Tensor:
             draw = generator(seed, "ddpm", step)
             x0 = problem.batch(step, settings.batch)
             # Times spread evenly, with one random offset: uniform each, and less noise in the sum over t.
@@ -132,7 +143,7 @@ class DDPM(Family):
         return problem.fit(model, settings)
 
 
-def plane(nodes):
+def plane(nodes: int) -> tuple[Tensor, Tensor]:
     """Gauss–Hermite quadrature of N(0, I) in the plane: z [nodes², 2], weights [nodes²]."""
     import numpy as np
 
@@ -141,7 +152,7 @@ def plane(nodes):
     return torch.cartesian_prod(z, z), torch.cartesian_prod(weight, weight).prod(1)
 
 
-def quadrature(x0, model, nodes=10):
+def quadrature(x0: Tensor, model: DDPM, nodes: int = 10) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """For each t: t, x_t [N·K, 2] by quadrature over q(x_t|x_0), x_0 repeated, and weights [K]."""
     z, weight = plane(nodes)
     start = x0.repeat_interleave(len(z), 0)
@@ -150,7 +161,7 @@ def quadrature(x0, model, nodes=10):
         yield t, model.model.process.noise(start, t, z.repeat(len(x0), 1)), start, weight
 
 
-def sum_of_divergences(model, x0):
+def sum_of_divergences(model: DDPM, x0: Tensor) -> Tensor:
     """[N], nats: −ELBO as Ho et al. 2020, eq. 5: KLs in closed form given x_t, x_t by quadrature."""
     total = prior_term(model.model.process, x0)
     for t, x_t, start, weight in quadrature(x0, model):
@@ -158,7 +169,7 @@ def sum_of_divergences(model, x0):
     return total
 
 
-def trajectory_balance(model, x0):
+def trajectory_balance(model: DDPM, x0: Tensor) -> Tensor:
     """[N], nats: E_{P_B}[log P_B(τ|x) − log P_F(τ)] from the pair's log-probabilities alone.
 
     x_{t−1} given x_t and x_0 by quadrature too. In it everything is quadratic, for which two nodes are exact;
@@ -175,7 +186,9 @@ def trajectory_balance(model, x0):
     return total - model.log_prior(x_t).view(len(x0), -1) @ weight
 
 
-def exact_residuals(mean=0.7, std=0.6, timesteps=20, wrong=1.0):
+def exact_residuals(
+    mean: float = 0.7, std: float = 0.6, timesteps: int = 20, wrong: float = 1.0
+) -> tuple[float, float]:
     """Largest |DB residual| and |log w(τ) − log p(x)|, nats, of the exact reverse of N(mean, std²).
 
     With the state flow F(x_t) = q(x_t), and as the prior of x_T; ε_θ, here E[ε|x_t], is multiplied by
@@ -184,7 +197,7 @@ def exact_residuals(mean=0.7, std=0.6, timesteps=20, wrong=1.0):
     process = GaussianDiffusion(betas(timesteps, "cosine"))
     variance = process.alpha_bar * std**2 + process.noise_variance
 
-    def network(x, time):
+    def network(x: Tensor, time: Tensor) -> Tensor:
         t = time + 1
         centred = x - process.table("sqrt_alpha_bar", t, x) * mean
         return wrong * process.table("noise_std", t, x) / variance[t, None] * centred

@@ -1,14 +1,17 @@
 """GFlowNets proper: trained on an unnormalised reward, by four balance conditions on one edge flow."""
 
+from __future__ import annotations
+
 import math
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 
 from mlegfn.families.shared.comparing import gradient, relative
 from mlegfn.families.shared.family import Check, Family, Fit, Panel
-from mlegfn.families.shared.fitting import train
+from mlegfn.families.shared.fitting import Pace, train
 from mlegfn.objectives.balance import (
     detailed_balance,
     flow_matching,
@@ -20,11 +23,43 @@ from mlegfn.targets.enumeration import Enumeration
 from mlegfn.targets.hypergrid import Hypergrid
 from mlegfn.trajectory import score
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Settings
+    from mlegfn.targets import Target
+
 __all__ = ["OBJECTIVES", "GFlowNet", "at_balance"]
 
 OBJECTIVES = ("flow matching", "detailed balance", "trajectory balance", "sub-trajectory balance")
 EXPLORATION = 0.1  # share of uniform actions while training
 LAMBDA = 0.9  # of sub-trajectory balance, as Madan et al. 2023
+
+
+class Flows(Protocol):
+    """What ``flows`` gives."""
+
+    @property
+    def edge(self) -> Tensor: ...
+
+    @property
+    def log_flow(self) -> Tensor: ...
+
+    @property
+    def log_pf(self) -> Tensor: ...
+
+    @property
+    def log_pb(self) -> Tensor: ...
+
+
+class Batches(Pace, Protocol):
+    """What ``learn`` wants of its settings."""
+
+    @property
+    def batch(self) -> int: ...
 
 
 class GFlowNet(Family):
@@ -52,7 +87,7 @@ class GFlowNet(Family):
     objective = "squared residuals of FM, DB, TB, sub-TB"
     data = "none: the reward R(x) of a square hypergrid"
 
-    def __init__(self, target, hidden=None, dtype=None):
+    def __init__(self, target: Target, hidden: int | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.timesteps, self.shape = target.depth + 1, target.shape
         self.target, self.graph = target, Enumeration(target)
@@ -68,7 +103,7 @@ class GFlowNet(Family):
         if dtype is not None:
             self.to(dtype)
 
-    def flows(self):
+    def flows(self) -> Flows:
         """What the network says of all K states: log edge flows ``edge`` [K, A], ``log_flow`` [2K] with
         log R where stopped, ``log_pf`` [2K, A] and ``log_pb`` [K, A−1]; −∞ where there is no such edge."""
         out = self.table if hasattr(self, "table") else self.network(self.features)
@@ -85,22 +120,22 @@ class GFlowNet(Family):
             log_pb=back.masked_fill(orphan, -math.inf),
         )
 
-    def _node(self, x, t):
+    def _node(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """[N]: the node that state x at t is, and whether it can be one."""
         level = self.target.level(x)
         return self.target.index(x) + self.count * (level < self.timesteps - t), level <= self.timesteps - t
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         origin = (x_T == self.target.initial(len(x_T))).flatten(1).all(1)
         return torch.zeros(len(x_T), dtype=next(self.parameters()).dtype).masked_fill(~origin, -math.inf)
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         (before, a), (after, b) = self._node(x_t, t), self._node(x_prev, t - 1)
         is_child = self.graph.moves[before] == after[:, None]
         log_prob = self.flows().log_pf[before, is_child.int().argmax(1)]
         return log_prob.masked_fill(~(a & b & is_child.any(1)), -math.inf)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         (before, a), (after, b) = self._node(x_t, t), self._node(x_prev, t - 1)
         stopped = after >= self.count
         is_parent = self.graph.parents[after % self.count] == before[:, None]
@@ -109,28 +144,28 @@ class GFlowNet(Family):
         return log_prob.masked_fill(stopped, 0.0).masked_fill(~(a & b & possible), -math.inf)
 
     @torch.no_grad()
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         path = self.graph.walk_back(self.flows().log_pb.double().exp(), self.target.index(x0), generator)
         return self.graph.states[path]
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         nodes, _ = self.graph.walk(self.flows().log_pf.double().exp(), shape[0], generator)
         return self.graph.states[nodes.flip(0) % self.count]
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         return self.graph.terminating(self.flows().log_pf[: self.count])[self.target.index(x)]
 
-    def domain(self):
+    def domain(self) -> Tensor:
         return self.graph.states[self.graph.allowed[:, -1]]
 
-    def parts(self, nodes, actions, flows):
+    def parts(self, nodes: Tensor, actions: Tensor, flows: Flows) -> tuple[Tensor, Tensor, Tensor]:
         """(log F [N, T+1], log P_F [N, T], log P_B [N, T]) of ``graph.walk``, for the objectives."""
         undone = flows.log_pb[nodes[1:] % self.count, actions.clamp(max=self.edges - 1)]
         log_pb = undone.masked_fill(nodes[1:] >= self.count, 0.0)
         return flows.log_flow[nodes].T, flows.log_pf[nodes[:-1], actions].T, log_pb.T
 
-    def loss(self, objective, nodes, actions, flows):
+    def loss(self, objective: str, nodes: Tensor, actions: Tensor, flows: Flows) -> Tensor:
         """[]: the mean squared residual of one of OBJECTIVES on what ``graph.walk`` gave, by any policy."""
         lengths = (nodes < self.count).sum(0)
         if objective == "flow matching":  # once a node, weighted by its visits: the same mean, cheaper
@@ -146,10 +181,12 @@ class GFlowNet(Family):
             return sub_trajectory_balance(log_flow, log_pf, log_pb, LAMBDA, lengths).mean()
         return detailed_balance(log_flow, log_pf, log_pb, lengths).sum() / lengths.sum()
 
-    def learn(self, objective, settings, *key, description=None):
+    def learn(
+        self, objective: str, settings: Batches, *key: int | str, description: str | None = None
+    ) -> Self:
         """Train with one of OBJECTIVES on ``settings.batch`` trajectories a step; ``key`` names the draws."""
 
-        def loss(step):
+        def loss(step: int) -> Tensor:
             flows = self.flows()
             learned = flows.log_pf.detach().double().exp()
             policy = torch.lerp(learned, self.graph.uniform, EXPLORATION)
@@ -160,23 +197,23 @@ class GFlowNet(Family):
         return self
 
     @torch.no_grad()
-    def distance(self):
+    def distance(self) -> float:
         """L1, Σ_x |p(x) − R(x)/Z|, with p the exact terminating distribution."""
         learned = self.graph.terminating(self.flows().log_pf[: self.count])
         return (learned.exp() - self.graph.log_prob.exp()).abs().sum().item()
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         with torch.random.fork_rng([]):
             seed_layers(seed, "gflownet", "tiny")
             return cls(Hypergrid(2, 3), dtype=dtype)
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         return [*_exact_flow(cls), _gradient(cls), *_trained(cls)]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         side = max(2, (settings.timesteps - 1) // 2 + 1)
         models = {}
         for objective in OBJECTIVES:
@@ -202,7 +239,7 @@ class GFlowNet(Family):
 
 
 @torch.no_grad()
-def at_balance(model):
+def at_balance(model: GFlowNet) -> GFlowNet:
     """``model``, a table, with its edges set to the one flow that balances with its own P_B."""
     _, edges = model.graph.flow(model.flows().log_pb)
     model.table[:, : -model.edges] = edges.nan_to_num(neginf=0.0)
@@ -210,7 +247,7 @@ def at_balance(model):
 
 
 @torch.no_grad()
-def _exact_flow(cls):
+def _exact_flow(cls: type[GFlowNet]) -> list[Check]:
     model = at_balance(cls.tiny())
     x = model.domain()
     walks, flows = model.graph.every_walk(), model.flows()
@@ -228,7 +265,7 @@ def _exact_flow(cls):
     ]
 
 
-def _gradient(cls):
+def _gradient(cls: type[GFlowNet]) -> Check:
     """E_{P_F}[∇ TB] = 2 ∇ KL(P_F ‖ P_B R/Z), for P_F, Z given, summed over all trajectories."""
     model = cls.tiny()
     log_flow, log_pf, log_pb = model.parts(*model.graph.every_walk(), model.flows())
@@ -240,7 +277,7 @@ def _gradient(cls):
     return Check("on-policy gradient of TB, and 2 ∇KL(P_F‖P_B), all trajectories", off, 1e-10)
 
 
-def _trained(cls):
+def _trained(cls: type[GFlowNet]) -> list[Check]:
     """Each objective on its own, tables on 8×8: all reach R(x)/Z.
 
     Tolerance: what 10⁶ samples could not tell, one standard error of the logarithm of the rarest frequency.

@@ -1,8 +1,11 @@
 """Hierarchical VAEs: Gaussian policies both ways between layers of latents; KL-trajectory balance is their ELBO."""
 
+from __future__ import annotations
+
 import copy
 import math
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -19,6 +22,20 @@ from mlegfn.objectives.bounds import elbo, importance_weighted
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import generator, seed_layers
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Settings
+
+    class Layers(Sequence["Conditional"]):
+        """A ModuleList, which does not say of what."""
+
+        def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
 __all__ = ["HVAE"]
 
 TBC_WEIGHT = (
@@ -30,7 +47,7 @@ class Conditional(nn.Module):
     """x [N, inputs] → mean and log-variance [N, outputs] of N(A x + b + V h, diag exp(c + U h)), with
     h = SiLU(W x + e) [N, hidden]. Without h (hidden = 0) it is affine and everything has a closed form."""
 
-    def __init__(self, inputs, outputs, hidden):
+    def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
         super().__init__()
         self.affine = nn.Linear(inputs, outputs)
         self.log_variance = nn.Parameter(torch.zeros(outputs))
@@ -38,7 +55,7 @@ class Conditional(nn.Module):
         if hidden:
             self.network = nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, 2 * outputs))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.affine(x), self.log_variance.expand(len(x), -1)
         if self.network is None:
             return mean, log_variance
@@ -69,7 +86,13 @@ class HVAE(Family):
     objective = "KL-TB = −ELBO − H(data), minimised in both policies"
     data = "digits, 8×8, 17 levels"
 
-    def __init__(self, sizes, hidden, levels=None, dtype=None):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hidden: int,
+        levels: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         """sizes: entries of x_0 … x_T; levels: grey values of the data, evenly on [−1, 1]; None: continuous."""
         super().__init__()
         if len(sizes) < 4 or max(sizes) != sizes[0] or min(sizes) < 1:
@@ -77,36 +100,38 @@ class HVAE(Family):
         self.sizes, self.levels = tuple(sizes), levels
         self.timesteps, self.shape = len(sizes) - 1, (sizes[0],)
         steps = list(zip(sizes[:-1], sizes[1:]))
-        self.up = nn.ModuleList(Conditional(below, above, hidden) for below, above in steps)
-        self.down = nn.ModuleList(Conditional(above, below, hidden) for below, above in steps)
+        up = nn.ModuleList(Conditional(below, above, hidden) for below, above in steps)
+        down = nn.ModuleList(Conditional(above, below, hidden) for below, above in steps)
+        self.up, self.down = cast("Layers", up), cast("Layers", down)
         if dtype is not None:
             self.to(dtype)
 
-    def _cut(self, x, t):
+    def _cut(self, x: Tensor, t: int) -> Tensor:
         return x[..., : self.sizes[t]]
 
-    def _pad(self, x):
+    def _pad(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, self.sizes[0] - x.shape[1]))
 
-    def log_prior(self, x_T):
-        return Normal(0.0, 1.0).log_prob(self._cut(x_T, self.timesteps)).sum(1)
+    def log_prior(self, x_T: Tensor) -> Tensor:
+        log_prob: Tensor = Normal(0.0, 1.0).log_prob(self._cut(x_T, self.timesteps)).sum(1)
+        return log_prob
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return by_step(t, self._log_pf, x_prev, x_t)
 
-    def _log_pf(self, step, x_prev, x_t):
+    def _log_pf(self, step: int, x_prev: Tensor, x_t: Tensor) -> Tensor:
         mean, log_variance = self.down[step - 1](self._cut(x_t, step))
         if step == 1 and self.levels:
             return discretised_log_prob(x_prev, mean, log_variance, self.levels)
         return gaussian(self._cut(x_prev, step - 1), mean, log_variance)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return by_step(t, self._log_pb, x_prev, x_t)
 
-    def _log_pb(self, step, x_prev, x_t):
+    def _log_pb(self, step: int, x_prev: Tensor, x_t: Tensor) -> Tensor:
         return gaussian(self._cut(x_t, step), *self.up[step - 1](self._cut(x_prev, step - 1)))
 
-    def explain(self, x0, noise):
+    def explain(self, x0: Tensor, noise: Tensor) -> Tensor:
         """[T+1, N, D]: the path of P_B from x_0 [N, D] with ``noise`` [T, N, D], differentiable in P_B."""
         states = [x0]
         for step in range(1, self.timesteps + 1):
@@ -114,11 +139,11 @@ class HVAE(Family):
             states.append(self._pad(mean + (log_variance / 2).exp() * self._cut(noise[step - 1], step)))
         return torch.stack(states)
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         return self.explain(x0, torch.randn(self.timesteps, *x0.shape, generator=generator, dtype=x0.dtype))
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         dtype = next(self.parameters()).dtype
         noise = torch.randn(self.timesteps + 1, *shape, generator=generator, dtype=dtype)
         states = [self._pad(self._cut(noise[-1], self.timesteps))]
@@ -128,13 +153,13 @@ class HVAE(Family):
             states.append(self._pad(self.quantise(x) if step == 1 and self.levels else x))
         return torch.stack(states[::-1])
 
-    def quantise(self, x):
+    def quantise(self, x: Tensor) -> Tensor:
         """The nearest of the data's levels: whose bin x is in."""
-        unit = (self.levels - 1) / 2
+        unit = (cast("int", self.levels) - 1) / 2  # only called where there are levels
         return ((x.clamp(-1, 1) + 1) * unit).round() / unit - 1
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0, hidden=8):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0, hidden: int = 8) -> Self:
         with torch.random.fork_rng([]):
             seed_layers(seed, "hvae", "tiny")
             model = cls((2, 2, 1, 1), hidden, dtype=dtype)
@@ -147,7 +172,7 @@ class HVAE(Family):
         return model
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         model = cls.tiny(hidden=0)
         policies = {"P_F": list(model.down.parameters()), "P_B": list(model.up.parameters())}
         mean, covariance = [0.5, -1.0], [[3.0, 1.0], [1.0, 2.0]]
@@ -187,7 +212,7 @@ class HVAE(Family):
         ]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         data = digits.load()
         unit = (data.levels - 1) / 2
         train_x = data.train_images.flatten(1)[: settings.train_points] / unit - 1
@@ -197,7 +222,7 @@ class HVAE(Family):
             seed_layers(seed, "hvae", "init")
             model = cls(sizes, settings.hidden, data.levels)
 
-        def loss(step, model, stage, count, weight):
+        def loss(step: int, model: HVAE, stage: str, count: int, weight: float) -> Tensor:
             rng = generator(seed, "hvae", stage, step)
             rows = torch.randint(len(train_x), (max(1, settings.batch // count),), generator=rng)
             log_w = log_weights(model, train_x[rows], count, rng)
@@ -208,7 +233,7 @@ class HVAE(Family):
         train(model.parameters(), once, settings, f"hvae {seed}")
         # Then a short rest from the same weights, on the same draws of two trajectories: without and with TBC.
         rest = settings.model_copy(update={"steps": max(1, settings.steps // 5), "lr": 0.3 * settings.lr})
-        scores, last = {}, None
+        scores: dict[str, float] = {}
         for arm, weight in {"with TBC": TBC_WEIGHT, "ELBO alone": 0.0}.items():
             last = copy.deepcopy(model)
             both = partial(loss, model=last, stage="rest", count=2, weight=weight)
@@ -217,7 +242,7 @@ class HVAE(Family):
         return Fit(last, scores, last.panels(test_x[:64], generator(seed, "hvae", "panels")))
 
     @torch.no_grad()
-    def test_scores(self, x, count, rng, arm):
+    def test_scores(self, x: Tensor, count: int, rng: torch.Generator, arm: str) -> dict[str, float]:
         """{what: value} of data x with levels, from ``count`` trajectories of each."""
         log_w = log_weights(self, x, count, rng)
         bits = -1 / (x.shape[1] * math.log(2))
@@ -229,7 +254,7 @@ class HVAE(Family):
         }
 
     @torch.no_grad()
-    def panels(self, x, rng):
+    def panels(self, x: Tensor, rng: torch.Generator) -> list[Panel]:
         """Data x, samples, and x rebuilt from its lowest two latents by the means of P_F."""
         states = self.sample_pb(x, rng)
         shown = {"data": x, "samples": self.sample_pf(x.shape, rng)[0]}
@@ -242,6 +267,7 @@ class HVAE(Family):
         return [Panel(name, "images", (x.view(-1, side, side) + 1) / 2) for name, x in shown.items()]
 
 
-def gaussian(x, mean, log_variance):
+def gaussian(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """[N]: log N(x; mean, diag exp(log_variance))."""
-    return Normal(mean, (log_variance / 2).exp(), validate_args=False).log_prob(x).sum(1)
+    log_prob: Tensor = Normal(mean, (log_variance / 2).exp(), validate_args=False).log_prob(x).sum(1)
+    return log_prob

@@ -1,8 +1,15 @@
 """Diffusion as a stochastic differential equation that preserves variance: DDPM's limit of small steps."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from mlegfn.families.shared.diffusion.score import ScoreSDE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["VariancePreserving"]
 
@@ -22,21 +29,21 @@ class VariancePreserving(ScoreSDE):
     title = "Diffusion SDE, variance preserving"
     order = 21
 
-    def drift(self, t):
+    def drift(self, t: Tensor) -> Tensor:
         return -self.diffusion2(t) / 2
 
-    def diffusion2(self, t):
+    def diffusion2(self, t: Tensor) -> Tensor:
         return (BETA_MIN + (BETA_MAX - BETA_MIN) * t / self.horizon) / self.horizon
 
-    def level(self, t):
+    def level(self, t: Tensor) -> Tensor:
         """log (1 − e^−B)/e^−B with B = ∫ β."""
         part = t / self.horizon
         return torch.expm1(BETA_MIN * part + (BETA_MAX - BETA_MIN) * part**2 / 2).log()
 
-    def scale(self, u):
+    def scale(self, u: Tensor) -> Tensor:
         return torch.sigmoid(-u).sqrt()
 
     @staticmethod
-    def grid(timesteps):
+    def grid(timesteps: int) -> Tensor:
         """Quadratic: the first steps, where there is hardly any noise, are to add only a little."""
         return torch.linspace(0, 1, timesteps + 1, dtype=torch.float64) ** 2

@@ -1,10 +1,16 @@
 """Diffusion as a stochastic differential equation whose variance explodes."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
 from mlegfn.families.shared.diffusion.score import ScoreSDE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["VarianceExploding"]
 
@@ -24,22 +30,22 @@ class VarianceExploding(ScoreSDE):
     title = "Diffusion SDE, variance exploding"
     order = 22
 
-    def _rate(self):
+    def _rate(self) -> float:
         """d log σ²/dt."""
         return 2 * math.log(SIGMA_MAX / SIGMA_MIN) / self.horizon
 
-    def drift(self, t):
+    def drift(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
-    def diffusion2(self, t):
+    def diffusion2(self, t: Tensor) -> Tensor:
         return self._rate() * SIGMA_MIN**2 * (self._rate() * t).exp()
 
-    def level(self, t):
+    def level(self, t: Tensor) -> Tensor:
         return (SIGMA_MIN**2 * torch.expm1(self._rate() * t)).log()
 
-    def scale(self, u):
+    def scale(self, u: Tensor) -> Tensor:
         return torch.ones_like(u)
 
     @staticmethod
-    def grid(timesteps):
+    def grid(timesteps: int) -> Tensor:
         return torch.linspace(0, 1, timesteps + 1, dtype=torch.float64)

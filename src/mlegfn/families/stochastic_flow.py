@@ -1,7 +1,10 @@
 """A flow with noise: Gaussian steps along a velocity field, which become the deterministic flow as the noise vanishes."""
 
+from __future__ import annotations
+
 import copy
 import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -10,6 +13,14 @@ from mlegfn.families.shared.comparing import slope
 from mlegfn.families.shared.family import Check, Family, Fit, Panel
 from mlegfn.families.shared.fitting import bounds, log_weights, train
 from mlegfn.randomness import generator, seed_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Settings
 
 __all__ = ["StochasticFlow", "euler_log_prob", "jacobian_error", "noise_curve", "steps_for"]
 
@@ -36,7 +47,7 @@ class StochasticFlow(Family):
     objective = "TB up to O(√h); v_θ, and with it the score, by conditional flow matching"
     data = "pinwheel"
 
-    def __init__(self, velocity, timesteps, sigma, reversal="score"):
+    def __init__(self, velocity: flows.Field, timesteps: int, sigma: float, reversal: str = "score") -> None:
         super().__init__()
         if reversal not in ("drift", "score", "inverse"):
             raise ValueError(f"a reversal is drift, score or inverse, not {reversal!r}")
@@ -44,23 +55,23 @@ class StochasticFlow(Family):
         self.shape, self.scale = (2,), velocity.scale
         self.std = sigma * math.sqrt(1 / timesteps)
 
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         return flows.log_normal(x_T, self.scale)
 
-    def forward_mean(self, x_t, t):
+    def forward_mean(self, x_t: Tensor, t: Tensor) -> Tensor:
         return x_t + self._drift(x_t, t, 0.5) / self.timesteps
 
-    def backward_mean(self, x_prev, t):
+    def backward_mean(self, x_prev: Tensor, t: Tensor) -> Tensor:
         return x_prev - self._drift(x_prev, t - 1, -0.5) / self.timesteps
 
-    def _drift(self, x, t, sign):
+    def _drift(self, x: Tensor, t: Tensor, sign: float) -> Tensor:
         s = 1 - t.to(x.dtype) / self.timesteps
         velocity = self.velocity(x, s)
         if self.reversal != "score":
             return velocity
         return velocity + sign * self.sigma**2 * self.velocity.score(x, s, velocity)
 
-    def inverse(self, x_prev, t):
+    def inverse(self, x_prev: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(y = f⁻¹(x_prev) [N, 2], J(y) [N, 2, 2]) of the Euler step f from t, by Newton's method."""
         y = x_prev
         for _ in range(8):
@@ -68,24 +79,26 @@ class StochasticFlow(Family):
             y = y - torch.linalg.solve(matrix, value - x_prev)
         return y, flows.value_and_jacobian(lambda x: self.forward_mean(x, t), y)[1]
 
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return flows.log_normal(x_prev - self.forward_mean(x_t, t), self.std)
 
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         if self.reversal != "inverse":
             return flows.log_normal(x_t - self.backward_mean(x_prev, t), self.std)
         y, matrix = self.inverse(x_prev, t)
         residual = (matrix @ (x_t - y)[..., None])[..., 0]
-        return flows.log_normal(residual, self.std) + torch.linalg.slogdet(matrix)[1]
+        log_prob: Tensor = flows.log_normal(residual, self.std) + torch.linalg.slogdet(matrix)[1]
+        return log_prob
 
-    def step_pb(self, x_prev, t, noise):
+    def step_pb(self, x_prev: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t ~ P_B(·|x_{t−1}), from ``noise`` of N(0, I)."""
         if self.reversal != "inverse":
             return self.backward_mean(x_prev, t) + self.std * noise
         y, matrix = self.inverse(x_prev, t)
-        return y + self.std * torch.linalg.solve(matrix, noise)
+        x_t: Tensor = y + self.std * torch.linalg.solve(matrix, noise)
+        return x_t
 
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         states = [x0]
         for step in range(1, self.timesteps + 1):
             noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
@@ -93,9 +106,9 @@ class StochasticFlow(Family):
         return torch.stack(states)
 
     @torch.no_grad()
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         dtype = next(self.parameters()).dtype
-        draw = lambda: torch.randn(shape, generator=generator, dtype=dtype)  # noqa: E731
+        draw: Callable[[], Tensor] = lambda: torch.randn(shape, generator=generator, dtype=dtype)  # noqa: E731
         states = [self.scale * draw()]
         for step in range(self.timesteps, 0, -1):
             mean = self.forward_mean(states[-1], torch.full(shape[:1], step))
@@ -103,13 +116,13 @@ class StochasticFlow(Family):
         return torch.stack(states[::-1])
 
     @classmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         # smallest: with 4 steps the score must not change by orders of magnitude within one
         velocity = flows.Velocity.tiny(dtype, seed, "stochastic flow", "tiny", smallest=0.6)
         return cls(velocity, timesteps=4, sigma=0.5)
 
     @classmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         """No step here is trained: a nonlinear field (a random network), and a linear one that is known exactly."""
         linear, bent = flows.LinearField.example(), cls.tiny().velocity
         x = 1.5 * torch.randn(32, 2, generator=generator(0, "stochastic flow", "x"), dtype=torch.float64)
@@ -127,10 +140,12 @@ class StochasticFlow(Family):
             smaller = [sigma / 32 for sigma in halves[:6]]
             broken = noise_curve(linear, linear.log_prob(x), x, smaller, lambda sigma: 8)
             steps = [64, 256, 1024]
-            scored = [log_weights(cls(linear, T, 0.5), x, 8, generator(0, "score", T)) for T in steps]
+            scored: list[Tensor] | list[float] = [
+                log_weights(cls(linear, T, 0.5), x, 8, generator(0, "score", T)) for T in steps
+            ]
             scored = [(log_w - linear.log_prob(x)[:, None]).square().mean().sqrt().item() for log_w in scored]
 
-        def trend(what, points, expected, proposition=None):
+        def trend(what: str, points: Tensor, expected: float, proposition: int | None = None) -> Check:
             # 256 trajectories a point: a root mean square is known to 6 %, and a slope over six octaves to 0.02. The
             # first octaves, where the next order matters, are left out.
             gap = abs(slope(points[-6:]) - expected)
@@ -160,20 +175,20 @@ class StochasticFlow(Family):
         ]
 
     @classmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         data, test = flows.problem(settings)
         with torch.random.fork_rng([]):
             seed_layers(seed, "stochastic flow", "init")
             model = cls(flows.Velocity(settings.hidden), settings.timesteps, SIGMA)
 
-        def loss(step):
+        def loss(step: int) -> Tensor:
             rng = generator(seed, "stochastic flow", step)
-            return model.velocity.matching(flows.minibatch(data, settings, rng), rng)
+            return cast("flows.Velocity", model.velocity).matching(flows.minibatch(data, settings, rng), rng)
 
         train(model.parameters(), loss, settings, f"stochastic flow {seed}")
         samples = model.sample_pf(test.shape, generator(seed, "stochastic flow", "sample"))
         low, high = bounds(model, test, settings.trajectories, generator(seed, "stochastic flow", "bounds"))
-        velocity, few = copy.deepcopy(model.velocity).double(), test[:32].double()
+        velocity, few = copy.deepcopy(cast("flows.Velocity", model.velocity)).double(), test[:32].double()
         levels = [2.0**-k for k in range(1, 12) if steps_for(2.0**-k) <= settings.timesteps**2]
         with torch.no_grad():
             ode = flows.ode_log_prob(velocity, few, 1e-8)
@@ -195,12 +210,19 @@ class StochasticFlow(Family):
         )
 
 
-def steps_for(sigma):
+def steps_for(sigma: float) -> int:
     """T with h = 4σ²: h/σ → 0, so that the Euler steps of the reversal, too, are those of one ODE."""
     return max(1, round(1 / (4 * sigma**2)))
 
 
-def noise_curve(velocity, reference, x, sigmas, steps, reversal="drift"):
+def noise_curve(
+    velocity: flows.Field,
+    reference: Tensor,
+    x: Tensor,
+    sigmas: Iterable[float],
+    steps: Callable[[float], int],
+    reversal: str = "drift",
+) -> Tensor:
     """[k, 2]: (σ, r.m.s. of log w(τ) − ``reference`` [N]) over eight τ ~ P_B(·|x) of each x [N, 2]. It bounds the
     mean's error and the standard deviation both."""
     points = []
@@ -211,29 +233,33 @@ def noise_curve(velocity, reference, x, sigmas, steps, reversal="drift"):
     return torch.tensor(points)
 
 
-def jacobian_error(velocity, x, sigma, reversal="inverse"):
+def jacobian_error(velocity: flows.Field, x: Tensor, sigma: float, reversal: str = "inverse") -> float:
     """R.m.s. over x [N, 2] and eight noises of log P_F − log P_B + log |det J| of the step of size ½ into x."""
     pair = StochasticFlow(velocity, 2, sigma, reversal)
     x, t = x.repeat(8, 1), torch.ones(8 * len(x), dtype=torch.int64)
     noise = torch.randn(x.shape, generator=generator(0, "one step", sigma), dtype=x.dtype)
     x_t = pair.step_pb(x, t, noise)
     log_det = torch.linalg.slogdet(pair.inverse(x, t)[1])[1]
-    return (pair.log_pf(x, x_t, t) - pair.log_pb(x, x_t, t) + log_det).square().mean().sqrt().item()
+    error: float = (pair.log_pf(x, x_t, t) - pair.log_pb(x, x_t, t) + log_det).square().mean().sqrt().item()
+    return error
 
 
-def euler_log_prob(velocity, x, steps):
+def euler_log_prob(velocity: flows.Field, x: Tensor, steps: int) -> Tensor:
     """[N]: log-density at x of ``steps`` Euler steps without noise, by the Jacobian of the whole map."""
     pair = StochasticFlow(velocity, steps, 1.0, "inverse")
 
-    def backwards(x):
+    def backwards(x: Tensor) -> Tensor:
         for step in range(1, steps + 1):
             x = pair.inverse(x, torch.full((len(x),), step))[0]
         return x
 
-    def forwards(x):
+    def forwards(x: Tensor) -> Tensor:
         for step in range(steps, 0, -1):
             x = pair.forward_mean(x, torch.full((len(x),), step))
         return x
 
     x_T = backwards(x)
-    return pair.log_prior(x_T) - torch.linalg.slogdet(flows.value_and_jacobian(forwards, x_T)[1])[1]
+    log_prob: Tensor = (
+        pair.log_prior(x_T) - torch.linalg.slogdet(flows.value_and_jacobian(forwards, x_T)[1])[1]
+    )
+    return log_prob

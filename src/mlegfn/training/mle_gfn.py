@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from mlegfn.diffusion.model import DenoisingModel, Prediction
     from mlegfn.training.chains import Chain
 
-__all__ = ["AnchorBatch", "ConsistencySettings", "Evaluations", "anchor_loss", "mle_gfn_backward"]
+__all__ = [
+    "AnchorBatch",
+    "ConsistencySettings",
+    "Evaluations",
+    "anchor_loss",
+    "chain_backward",
+    "mle_gfn_backward",
+]
 
 
 class ConsistencySettings(Protocol):
@@ -106,81 +113,98 @@ def anchor_loss(
 def mle_gfn_backward(
     model: DenoisingModel,
     anchor: AnchorBatch,
-    chain: Chain,
+    chain: Chain | None,
     settings: ConsistencySettings,
     weight: float,
     kind: str,
     evaluations: Evaluations,
     generator: torch.Generator | None,
+    term: str = "consistency",
 ) -> dict[str, Tensor | None]:
     """One gradient of Algorithm 1, accumulated in the network's parameters:
 
-        loss = mean over all states of the likelihood term  +  λ · mean_x Var_τ[log w(τ)].
+        loss = mean over the independent states of the likelihood term  +  λ · mean_x Var_τ[log w(τ)].
 
-    ``anchor`` are independent states, ``chain`` M joint trajectories of each of B images; the network sees
-    both for every λ, so the arms of an experiment differ in the loss alone. λ = ``weight``.
+    ``anchor`` are independent states, one an image; they alone carry the likelihood term, of which a chain's states
+    would all share one image. ``chain``: M joint trajectories of each of B images, evaluated where λ = ``weight`` is not
+    zero. ``term``: ``consistency``, or ``bound`` for − mean_τ[log w(τ)] on the same chain in its place, which only
+    reweights the likelihood (:func:`chain_backward`).
 
-    Because log w is a sum over steps, ∇ Var[log w] = Σ_t g(τ) ∇ log P_F(x_{t−1}|x_t) with
-    g = ∂Var/∂log w(τ). *Pass 1*, without gradients, gives log w and g; *pass 2* goes through the steps
-    in chunks, so memory does not grow with T: through all of them (``exact``) or through K of them
-    weighted S/K (``subsampled``: unbiased, since g is already exact). A chain that fits into one
-    chunk needs one pass only. With λ = 0 pass 1 is left out.
+    Of several ranks, each evaluates its share of the chain's rows and of the anchor's states, and the sum of the ranks'
+    gradients is the gradient.
 
-    Of several ranks, each evaluates its share of the chain's rows and of the anchor's states; log w is put
-    together in between, and the sum of the ranks' gradients is the gradient.
-
-    Returns a dict of 0-d tensors: loss, likelihood term, consistency (nats²), mean log w (nats), the last two
-    0 and None with λ = 0.
+    Returns a dict of 0-d tensors: loss, likelihood term, the chain's term under its name (nats² or nats; 0 with λ = 0),
+    and log_w, the mean log w (nats), None with λ = 0 or where it was not computed.
     """
-    M, rows = settings.trajectories, chain.count
+    value, mean_log_w = torch.zeros((), dtype=torch.float64, device=anchor.t.device), None
+    if chain is not None and weight != 0:
+        value, mean_log_w = chain_backward(chain, settings, weight, evaluations, generator, term)
+    likelihood = torch.zeros((), dtype=torch.float64, device=anchor.t.device)
+    for start in range(0, len(anchor.t), settings.chunk):
+        part = slice(start, start + settings.chunk)
+        x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
+        loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / anchor.count
+        loss.backward()
+        evaluations.add(len(t), backward=True)
+        likelihood = likelihood + loss.detach().double()
+    likelihood = distributed.total(likelihood)
+    return {"loss": likelihood + weight * value, "likelihood": likelihood, term: value, "log_w": mean_log_w}
+
+
+def chain_backward(
+    chain: Chain,
+    settings: ConsistencySettings,
+    weight: float,
+    evaluations: Evaluations,
+    generator: torch.Generator | None,
+    term: str = "consistency",
+) -> tuple[Tensor, Tensor | None]:
+    """Accumulate the gradient of ``weight`` · term over a chain; returns (the term, the mean log w or None).
+
+    ``consistency``: mean_x Var_τ[log w(τ)] (arXiv 2209.02606, eq. 33). Because log w is a sum over steps,
+    ∇ Var[log w] = Σ_t g(τ) ∇ log P_F(x_{t−1}|x_t) with g = ∂Var/∂log w(τ). *Pass 1*, without gradients, gives log w
+    and g; *pass 2* goes through the steps in chunks, so memory does not grow with T: through all of them (``exact``) or
+    through K of them weighted S/K (``subsampled``: unbiased, since g is already exact). A chain that fits into one chunk
+    needs one pass only.
+
+    ``bound``: − mean_τ[log w(τ)], whose g is the same number for every τ: one pass.
+
+    Raises ValueError for an unknown term, and where there are more ranks than rows.
+    """
+    if term not in ("consistency", "bound"):
+        raise ValueError(f"no term {term!r} of a chain; there are consistency and bound")
+    M, rows, width = settings.trajectories, chain.count, chain.states.shape[1]
     scale = x0_dims(chain.x0) if settings.per_dimension else 1
     one_pass = settings.gradient == "exact" and rows <= settings.chunk
-    fixed = cast("Tensor", chain.fixed_part(settings.chunk) if weight > 0 else None)  # read where λ > 0
+    fixed = chain.fixed_part(settings.chunk)
     picked = _picked_rows(chain, settings, generator)
-    total = anchor.count + len(picked)
     if len(picked) < distributed.size():
         raise ValueError(f"{distributed.size()} ranks cannot share {len(picked)} rows of the chain")
 
-    value = likelihood = torch.zeros((), dtype=torch.float64, device=chain.states.device)
-    coefficients, mean_log_w = cast("Tensor", None), None  # the first is read where λ > 0
-    if weight > 0 and not one_pass:
+    value = sum_log_pf = torch.zeros((), dtype=torch.float64, device=chain.states.device)
+    coefficients, mean_log_w = torch.full_like(fixed, -1 / width), None
+    if term == "consistency" and not one_pass:
         # Dropout must strike the same units in both passes, or g would belong to another function.
         with torch.random.fork_rng([chain.states.device] if chain.states.is_cuda else []):
             log_pf = _log_pf_without_gradient(chain, settings.chunk, evaluations)
         log_w = chain.sum_over_steps(log_pf) + fixed
         value, coefficients, mean_log_w = _coefficients(log_w, M, scale, settings)
-        coefficients = coefficients * (rows / len(picked))
+    share = rows / len(picked)
 
     for part in picked[distributed.share(len(picked))].split(settings.chunk):
-        x0, x_prev, x_t, t = chain.rows(part)
-        out = chain.model.evaluate(x_t, t)
+        _, x_prev, x_t, t = chain.rows(part)
+        log_pf = chain.model.log_pf(x_prev, x_t, t)
         evaluations.add(len(t), backward=True)
-        full_t = chain.model.network_time(t) + 1
-        loss = anchor_loss(model, x0, x_t, full_t, model.interpret(out, x_t, full_t), kind).sum() / total
-        likelihood = likelihood + loss.detach().double()
-        if weight > 0:
-            log_pf = chain.model.log_pf(x_prev, x_t, t, chain.model.interpret(out, x_t, t))
-            if one_pass:
-                log_w = chain.sum_over_steps(distributed.assemble(log_pf, rows)) + fixed
-                value, coefficients, mean_log_w = _coefficients(log_w, M, scale, settings)
-            column = onto(t.device, part) % chain.states.shape[1]
-            loss = loss + weight * (coefficients[column].to(log_pf.dtype) * log_pf).sum()
-        loss.backward()
-
-    for start in range(0, len(anchor.t), settings.chunk):
-        part = slice(start, start + settings.chunk)
-        x0, x_t, t = anchor.x0[part], anchor.x_t[part], anchor.t[part]
-        loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), kind).sum() / total
-        loss.backward()
-        evaluations.add(len(t), backward=True)
-        likelihood = likelihood + loss.detach().double()
-    likelihood = distributed.total(likelihood)
-    return {
-        "loss": likelihood + weight * value,
-        "likelihood": likelihood,
-        "consistency": value,
-        "log_w": mean_log_w,
-    }
+        if term == "consistency" and one_pass:
+            log_w = chain.sum_over_steps(distributed.assemble(log_pf, rows)) + fixed
+            value, coefficients, mean_log_w = _coefficients(log_w, M, scale, settings)
+        column = onto(t.device, part) % width
+        (weight * share * (coefficients[column].to(log_pf.dtype) * log_pf).sum()).backward()
+        sum_log_pf = sum_log_pf + log_pf.detach().double().sum()
+    if term == "bound":
+        mean_log_w = (share * distributed.total(sum_log_pf) + fixed.sum()) / width
+        value = -mean_log_w
+    return value, mean_log_w
 
 
 def x0_dims(x0: Tensor) -> int:

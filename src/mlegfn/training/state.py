@@ -81,6 +81,11 @@ class TrainingState:
                     "exp_avg_sq": torch.empty_like(parameter).copy_(flat[f"adam.exp_avg_sq.{name}"]),
                 }
 
+    def begin_again(self) -> None:
+        """Count steps from 0 with fresh Adam moments: those of another loss would set the length of the first steps."""
+        self.optimizer.state.clear()
+        self.step = 0
+
     def _step_device(self, parameter: torch.Tensor) -> torch.device | str:
         """Where Adam keeps its count: a fused one beside the weights, any other on the CPU."""
         return parameter.device if self.optimizer.defaults.get("fused") else "cpu"

@@ -2,7 +2,7 @@
 
 from mlegfn.checkpoints import read, write
 from mlegfn.errors import UserError
-from mlegfn.training.finetuning import arm_loss, finetune_gradient
+from mlegfn.training.finetuning import ARMS, arm_loss, finetune_gradient
 from mlegfn.training.loop import train
 from mlegfn.training.state import new_state
 from reproduction.commands.evaluate import estimator_of, measure, said
@@ -44,35 +44,20 @@ def run(options, images_block):
     if external.errors is None:
         external.errors = errors_now()
     evaluate("before")
-    state = new_state(external.network, settings.optimizer)
-    state.ema.optimization_step = 1  # it starts as the weights themselves; a first step would replace it
-    accumulate, evaluations = finetune_gradient(
-        external.model(images.levels),
-        x0,
-        settings,
-        options.arm,
-        ("external",),
-        options.seed,
-        flip,
-        external.errors,
-        external.variance,
-    )
-    try:
-        train(state, accumulate, settings.optimizer, steps, description=f"fine-tuning, {options.arm}")
-    except (FloatingPointError, ValueError) as error:  # which of the two depends on where it shows first
-        if "finite" not in str(error):
-            raise
-        raise UserError(f"{options.path}: {error} (--lr, now {settings.optimizer.lr:g})") from None
+    state, objective = trained(external, x0, settings, flip, steps, images.levels, options)
     weights = state.ema_weights()
     external.network.load_state_dict(weights)
     external.network.eval()
     external.errors = errors_now()
-    likelihood, weight = arm_loss(options.arm, settings)
+    likelihood, term = arm_loss(options.arm)
+    spent = objective.evaluations
     story = {
         "from": options.path,
         "arm": options.arm,
         "likelihood_term": likelihood,
-        "lambda": weight,
+        "term_over_chains": term,
+        "lambda": settings.consistency.weight,
+        "weight_of_term": objective.weight,
         "seed": options.seed,
         "scale": options.scale,
         "steps": steps,
@@ -80,7 +65,7 @@ def run(options, images_block):
         "flip": flip,
         "optimizer": settings.optimizer.model_dump(),
         "consistency": settings.consistency.model_dump(),
-        "network_evaluations": {"forward": evaluations.forward, "backward": evaluations.backward},
+        "network_evaluations": {"forward": spent.forward, "backward": spent.backward},
     }
     write(out, external, weights, images.record, external.errors, story)
     evaluate("after")
@@ -89,13 +74,47 @@ def run(options, images_block):
     )
 
 
+def trained(external, x0, settings, flip, steps, levels, options):
+    """Train the network; returns its ``TrainingState`` and the arm's ``Objective``."""
+    state = new_state(external.network, settings.optimizer)
+    state.ema.optimization_step = 1  # it starts as the weights themselves; a first step would replace it
+    external.network.train()
+    try:
+        objective = finetune_gradient(
+            external.model(levels),
+            x0,
+            settings,
+            options.arm,
+            ("external",),
+            options.seed,
+            flip,
+            external.errors,
+            external.variance,
+            list(external.network.parameters()),
+        )
+        description = f"fine-tuning, {options.arm}"
+        train(state, objective.accumulate, settings.optimizer, steps, description=description)
+    except (FloatingPointError, ValueError) as error:  # which of the two depends on where it shows first
+        if "finite" not in str(error):
+            raise
+        raise UserError(f"{options.path}: {error} (--lr, now {settings.optimizer.lr:g})") from None
+    return state, objective
+
+
 def arm_settings(images_block, options):
-    """The arm's settings at that scale, with the command line's own values in place of some."""
-    settings = images_block.finetune.arm(options.arm)
-    given = {"batch": options.batch} if options.batch is not None else {}
-    if options.lr is not None:
-        given["optimizer"] = settings.optimizer.model_copy(update={"lr": options.lr})
-    return settings.model_copy(update=given)
+    """The arm's settings at that scale: the first combination that it lists, but for the command line's own values."""
+    finetune, arm = images_block.finetune, options.arm
+    there = [name for name in ARMS if getattr(finetune, name) is not None]
+    if arm not in there:
+        raise UserError(
+            f"params.yaml: images.{options.scale}.finetune: no arm {arm!r}; there are {', '.join(there)}"
+        )
+    first = getattr(finetune, arm).trials()[0]
+    given = {key: value for key in ("weight", "lr") if (value := getattr(options, key)) is not None}
+    if "weight" in given and "weight" not in first:
+        raise UserError(f"--weight {options.weight:g}: the arm {arm} has no term over chains; leave it out")
+    settings = finetune.arm(arm, first | given)
+    return settings if options.batch is None else settings.model_copy(update={"batch": options.batch})
 
 
 def check_chain(external, settings, options):

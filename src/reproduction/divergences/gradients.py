@@ -19,6 +19,9 @@ __all__ = ["measure", "run", "spread"]
 
 # Trajectories of the batch that fixes the scale of the weights, as the paper's initial batch does.
 INITIAL = 1024
+# Batches of a group. Control variates are compared by pairs of logarithms of traces, one pair a group: with fewer batches
+# the logarithm of a trace falls farther below that of its mean, with more there are fewer groups.
+GROUP = 4
 # Settings of a task that its gradients do not depend on.
 UNUSED = {"objectives", "seeds", "steps", "evaluations", "samples", "control_variate"}
 
@@ -79,6 +82,7 @@ def measure(name, settings, training):
         "about": f"{task.about}; the policy after {settings.trained_steps} steps of trajectory balance",
         "trained_steps": settings.trained_steps,
         "repeats": settings.repeats,
+        "group": GROUP,
         "rows": rows,
     }
 
@@ -86,15 +90,18 @@ def measure(name, settings, training):
 def spread(gradients):
     """Of independent estimates [R, P]: the trace of their covariance with its standard error, and ‖mean‖².
 
-    Both unbiased: the mean of R estimates is itself off by trace/R.
+    Both unbiased: the mean of R estimates is itself off by trace/R. ``traces`` are those of the R // GROUP whole groups of
+    consecutive estimates, each by itself, so that they are independent of each other.
     """
     count = len(gradients)
     away = (gradients - gradients.mean(0)).square().sum(1) * count / (count - 1)
     trace = away.mean()
     square = gradients.mean(0).square().sum() - trace / count
+    groups = (gradients[k : k + GROUP] for k in range(0, count - GROUP + 1, GROUP))
     return {
         "trace": trace.item(),
         "trace_standard_error": (away.std() / count**0.5).item(),
+        "traces": [group.var(0).sum().item() for group in groups],
         "mean_square": square.item(),
     }
 

@@ -25,7 +25,13 @@ FORMATS = ("pdf", "svg", "png")
 GREY = "#8c8c8c"
 INK = "#262626"
 # Okabe & Ito's palette, told apart under every common colour blindness; the shape says it a second time.
-ARMS = {"simple": ("#8c8c8c", "s"), "vlb": ("#0072b2", "s"), "tbc": ("#d55e00", "o")}
+ARMS = {
+    "simple": ("#8c8c8c", "s"),
+    "simple_tbc": ("#d55e00", "o"),
+    "reweighted": ("#009e73", "^"),
+    "vlb": ("#0072b2", "s"),
+    "vlb_tbc": ("#cc79a7", "D"),
+}
 
 # No date, no version of any program: they would change the bytes and say nothing about the content.
 METADATA = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlegfn import registry
 
-__all__ = ["load", "names", "reads", "stage_name", "titles"]
+__all__ = ["load", "names", "reads", "stage_name", "titles", "trained_once"]
 
 STATIONS = Path(__file__).parent / "stations"
 # The stages of dvc.yaml, by how many other stations a station reads: a stage has a fixed number of dependencies.
@@ -27,6 +27,11 @@ def names():
 def reads(name):
     """The names of the stations that a station reads, from the text of its file."""
     return _declared(name).get("reads", ())
+
+
+def trained_once(name):
+    """Whether what is trained for a station's numbers is trained once, whatever its seeds; from the text of its file."""
+    return _declared(name).get("trained_once", False)
 
 
 def stage_name(scale, name):
@@ -60,5 +65,6 @@ def load(name):
 def _declared(name):
     """{attribute: value} of a station's class, of those that a line of its own gives."""
     text = (STATIONS / f"{name}.py").read_text(encoding="utf-8")
-    lines = re.findall(r'^    (title|order|notes|reads) = ("[^"\n]*"|\d+|\(.*\))$', text, re.MULTILINE)
+    names, values = "title|order|notes|reads|trained_once", r'"[^"\n]*"|\d+|True|\(.*\)'
+    lines = re.findall(rf"^    ({names}) = ({values})$", text, re.MULTILINE)
     return {attribute: ast.literal_eval(value) for attribute, value in lines}

@@ -12,15 +12,18 @@ class Quantity:
     """A measured number: ``values``, one a seed, or a single one with its ``standard_error`` (of samples, images …).
 
     what: a phrase that can stand in a table, without a final stop; unit: "" for none.
+    count: how many values the standard error is of, where they may be few; their interval is then Student's.
     """
 
     what: str
     values: list
     unit: str = ""
     standard_error: float | None = None
+    count: int | None = None
 
     def as_json(self):
-        return {**asdict(self), "values": [float(value) for value in self.values]}
+        known = {key: value for key, value in asdict(self).items() if key != "count" or value is not None}
+        return {**known, "values": [float(value) for value in self.values]}
 
 
 @dataclass
@@ -41,14 +44,16 @@ class Station:
     """A station. Its docstring is its paragraph on the report page: whole sentences, one formula at most.
 
     title; order: its place in the gallery; notes: which part of the lecture notes it is;
-    reads: names of stations whose tensors it reads. Each stands on a line of its own as a literal:
-    ``gallery.titles`` and ``gallery.reads`` read them from the text.
+    reads: names of stations whose tensors it reads; trained_once: whether what is trained for its numbers is trained once,
+    so that no interval over its seeds covers training. Each stands on a line of its own as a literal: ``gallery.titles``,
+    ``gallery.reads`` and ``gallery.trained_once`` read them from the text.
     """
 
     title: str
     order: int
     notes: str
     reads = ()
+    trained_once = False
 
     @classmethod
     def run(cls, settings, inputs):

@@ -3,6 +3,8 @@
 import torch
 
 from mlegfn.data import load_images
+from mlegfn.errors import UserError
+from mlegfn.randomness import generator
 
 __all__ = [
     "EVALUATION",
@@ -13,13 +15,13 @@ __all__ = [
     "mean_errors",
     "models_of",
     "read_by",
-    "run_name",
+    "splits",
 ]
 
 # The settings behind a trained or an evaluated network, beside those of the training or the measurement itself.
 TRAINING = {
     "compute": {"precision", "evaluation", "channels_last", "compile", "deterministic"},
-    "data": {"flip"},
+    "data": {"flip", "validation"},
     "network": True,
     "diffusion": True,
     "nll": {"batch"},  # of the variances' estimate
@@ -36,25 +38,20 @@ def read_by(settings, include, **own):
     return {**settings.model_dump(mode="json", include=include), **own}
 
 
-def baseline(stage, step):
-    """The baseline's checkpoint at ``step``."""
-    return stage.path("checkpoints", "baseline", step)
+def baseline(stage, step, seed):
+    """The checkpoint at ``step`` of the baseline that was pretrained with ``seed``."""
+    return stage.path("checkpoints", "baseline", f"{step}-{seed}")
 
 
 def finetuned(stage, arm, step, seed):
-    """The folder of one fine-tune from the checkpoint ``step``; what was saved after n steps lies in step-<n>."""
+    """The folder of one fine-tune of that checkpoint; what was saved after n steps lies in step-<n>."""
     return stage.path("checkpoints", arm, f"{step}-{seed}")
 
 
-def run_name(arm, step, seed=None):
-    """What the metrics of sample quality call a model: ``baseline-<step>`` or ``<step>-<arm>-<seed>``."""
-    return f"baseline-{step}" if arm == "baseline" else f"{step}-{arm}-{seed}"
-
-
-def models_of(stage, arm, step, seed=None):
+def models_of(stage, arm, step, seed):
     """{fine-tuning step: folder} of the checkpoints of one run; of the baseline, its checkpoint at ``step`` as 0."""
     if arm == "baseline":
-        return {0: baseline(stage, step)}
+        return {0: baseline(stage, step, seed)}
     folder = finetuned(stage, arm, step, seed)
     return {point: folder / f"step-{point}" for point in stage.settings.finetune.all.evaluate_at}
 
@@ -62,6 +59,18 @@ def models_of(stage, arm, step, seed=None):
 def images_of(stage):
     """The scale's ``Images``, as the stage ``fetch`` wrote them."""
     return load_images(stage.input(stage.data))
+
+
+def splits(stage):
+    """(the scale's ``Images`` without the validation images, the validation images uint8 [V, C, H, W]).
+
+    These are drawn from the training images once for all seeds, and no model is trained on them.
+    """
+    data, count = images_of(stage), stage.settings.data.validation
+    try:
+        return data.split(count, generator(0, "validation"))
+    except ValueError as error:
+        raise UserError(f"params.yaml: images.{stage.scale}.data.validation: {error}") from None
 
 
 def mean_errors(state, settings, data, images):

@@ -1,10 +1,12 @@
-"""Stage ``pretrain``: images → the baseline, saved at every checkpoint and at its end.
+"""Stage ``pretrain``: images → a baseline a seed, saved at every checkpoint and at its end.
 
-A part is the segment from one of these steps to the next.
+A part is the segment of one of them from one of these steps to the next.
 
 In:  data/<scale>
-Out: results/<scale>/images/checkpoints/baseline/<step>, results/<scale>/images/metrics/pretrain/<step>.json
+Out: results/<scale>/images/checkpoints/baseline/<step>-<seed>, results/<scale>/images/metrics/pretrain/<step>-<seed>.json
 """
+
+from types import SimpleNamespace
 
 from mlegfn.artifacts import write_json
 from mlegfn.data.resident import Resident
@@ -17,40 +19,41 @@ from mlegfn.training.loop import train
 from mlegfn.training.pretraining import pretrain_gradient
 from mlegfn.training.scratch import Scratch
 from mlegfn.training.state import new_state
-from reproduction.images.inputs import TRAINING, baseline, images_of, mean_errors, read_by
+from reproduction.images.inputs import TRAINING, baseline, mean_errors, read_by, splits
 from reproduction.images.live import recorded
 
 
 def run(stage):
-    previous = None
-    for step in stage.settings.pretrain.segments:
-        part = part_of(stage, step, previous)
-        if not part.finished:
-            train_segment(stage, part, step, previous)
-        previous = baseline(stage, step)
+    for seed in stage.settings.pretrain.seeds:
+        previous = None
+        for step in stage.settings.pretrain.segments:
+            part = part_of(stage, step, seed, previous)
+            if not part.finished:
+                train_segment(stage, part, step, seed, previous)
+            previous = baseline(stage, step, seed)
 
 
-def part_of(stage, step, previous):
+def part_of(stage, step, seed, previous):
     """The ``Part`` of the segment up to ``step``; ``previous``: the checkpoint that it begins with, or None."""
-    read = {**TRAINING, "pretrain": {"seed", "batch", "optimizer"}}
+    read = {**TRAINING, "pretrain": {"batch", "optimizer"}}
     return stage.part(
-        str(step),
-        outputs=[baseline(stage, step), metrics_file(stage, step)],
-        settings=read_by(stage.settings, read, step=step),
+        f"{step}-{seed}",
+        outputs=[baseline(stage, step, seed), metrics_file(stage, step, seed)],
+        settings=read_by(stage.settings, read, step=step, seed=seed),
         inputs=[stage.data, *([previous] if previous else [])],
     )
 
 
-def metrics_file(stage, step):
-    return stage.path("metrics", "pretrain", f"{step}.json")
+def metrics_file(stage, step, seed):
+    return stage.path("metrics", "pretrain", f"{step}-{seed}.json")
 
 
-def train_segment(stage, part, step, previous):
+def train_segment(stage, part, step, seed, previous):
     settings, device = stage.settings, device_of(stage.settings)
-    data = images_of(stage)
+    data, _ = splits(stage)
     images = Resident(data.train_images, data.levels, device)
     try:
-        network = initial_network(settings, data.record, settings.pretrain.seed)
+        network = initial_network(settings, data.record, seed)
     except UserError as error:
         raise UserError(f"params.yaml: images.{stage.scale}: {error}") from None
     network = place(network, settings.compute, device)
@@ -59,7 +62,8 @@ def train_segment(stage, part, step, previous):
         read_state(previous, state)
 
     model = model_of(network, settings, data.levels)
-    accumulate = pretrain_gradient(model, images, settings.pretrain, settings.data.flip)
+    own = SimpleNamespace(seed=seed, batch=settings.pretrain.batch)
+    accumulate = pretrain_gradient(model, images, own, settings.data.flip)
     scratch = Scratch(part.scratch, settings.machine.save_every_minutes, logs=[])
     scratch.resume(state)
     with recorded(stage, part.name, state, scratch) as (after_step, saver):
@@ -69,24 +73,25 @@ def train_segment(stage, part, step, previous):
             settings.pretrain.optimizer,
             step,
             after_step=after_step,
-            description=f"pretrain to {step}",
+            description=f"pretrain to {step}, seed {seed}",
             saver=saver,
         )
     errors = mean_errors(state, settings, data, images)
     if distributed.is_first():
-        write_checkpoint(baseline(stage, step), state, settings, data.record, errors)
-        write_metrics(stage, network, step, scratch.logs)
+        write_checkpoint(part.outputs[0], state, settings, data.record, errors)
+        write_metrics(stage, network, step, seed, scratch.logs)
         part.finish()
     distributed.wait()  # a rank that left would take the others' connection along
 
 
-def write_metrics(stage, network, step, logs):
+def write_metrics(stage, network, step, seed, logs):
     evaluated = step * stage.settings.pretrain.batch
     write_json(
-        metrics_file(stage, step),
+        metrics_file(stage, step, seed),
         {
             "scale": stage.scale,
             "step": step,
+            "seed": seed,
             "parameters": sum(p.numel() for p in network.parameters()),
             "network_evaluations": {"forward": evaluated, "backward": evaluated},
             "log": logs,

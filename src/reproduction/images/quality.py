@@ -4,7 +4,7 @@ The models, a part each: the baseline at the checkpoint that Figure 3 shows, and
 fine-tuned from there with its seed.
 
 In:  data/<scale>, results/<scale>/images/checkpoints
-Out: results/<scale>/images/metrics/quality/<run>.json, run = baseline-<step> or <step>-<arm>-<seed>
+Out: results/<scale>/images/metrics/quality/<arm or baseline>.json
 """
 
 from mlegfn.artifacts import write_json
@@ -12,7 +12,7 @@ from mlegfn.errors import UserError
 from mlegfn.quality import draw, measure
 from mlegfn.training.checkpoint import read_model
 from mlegfn.training.device import device_of
-from reproduction.images.inputs import EVALUATION, images_of, models_of, read_by, run_name
+from reproduction.images.inputs import EVALUATION, images_of, models_of, read_by
 
 NOT_MEASURED = "not measured: quality.inception in params.yaml names no weights file"
 
@@ -20,14 +20,14 @@ NOT_MEASURED = "not measured: quality.inception in params.yaml names no weights 
 def run(stage):
     shown, parts = stage.settings.trajectories, {}
     for arm in ("baseline", *stage.items):
-        seed = None if arm == "baseline" else shown.finetune_seed
-        parts[arm, seed] = part_of(stage, arm, shown.checkpoint, seed)
+        parts[arm] = part_of(stage, arm, shown.checkpoint, shown.pretrain_seed)
     unfinished = {key: part for key, part in parts.items() if not part.finished}
     if not unfinished:
         return
     device, data = device_of(stage.settings), images_of(stage)
-    for (arm, seed), part in unfinished.items():
-        write_json(part.outputs[0], measure_model(stage, arm, shown.checkpoint, seed, data, device))
+    for arm, part in unfinished.items():
+        record = measure_model(stage, arm, shown.checkpoint, shown.pretrain_seed, data, device)
+        write_json(part.outputs[0], record)
         part.finish()
 
 
@@ -38,11 +38,12 @@ def last_point(stage, arm, step, seed):
 
 def part_of(stage, arm, step, seed):
     """The ``Part`` of one model."""
-    name, (point, folder) = run_name(arm, step, seed), last_point(stage, arm, step, seed)
+    point, folder = last_point(stage, arm, step, seed)
+    own = {"arm": arm, "checkpoint": step, "seed": seed, "point": point}
     return stage.part(
-        name,
-        outputs=[stage.path("metrics", "quality", f"{name}.json")],
-        settings=read_by(stage.settings, {**EVALUATION, "quality": True}, name=name, point=point),
+        arm,
+        outputs=[stage.path("metrics", "quality", f"{arm}.json")],
+        settings=read_by(stage.settings, {**EVALUATION, "quality": True}, **own),
         inputs=[stage.data, folder],
     )
 
@@ -60,7 +61,7 @@ def measure_model(stage, arm, step, seed, data, device):
     except UserError as error:  # of the Inception weights
         raise UserError(f"params.yaml: images.{stage.scale}.quality: {error}") from None
     distance = measured["sliced_wasserstein"]["pixels"]
-    print(f"{run_name(arm, step, seed)}: sliced Wasserstein {distance:.4f} on pixels")
+    print(f"{arm}: sliced Wasserstein {distance:.4f} on pixels")
     return {
         "scale": stage.scale,
         "checkpoint": step,

@@ -1,20 +1,34 @@
 """A scale's block ``images`` in params.yaml: data, network, training, likelihood, samples."""
 
+import itertools
+import math
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from reproduction.settings.training import (
     Arm,
     Chains,
-    ConsistencyLoss,
+    ConsistencyOptions,
     Diffusion,
     Network,
     Optimizer,
     chain_fits,
 )
-from reproduction.settings.types import Block, Count, Index, Positive, Several, Sha256, Switch, differ, rises
+from reproduction.settings.types import (
+    Block,
+    Count,
+    Fraction,
+    Index,
+    NonNegative,
+    Positive,
+    Several,
+    Sha256,
+    Switch,
+    differ,
+    rises,
+)
 from reproduction.settings.validation import rule
 
 __all__ = ["ArmSettings", "Images"]
@@ -78,6 +92,9 @@ class Data(Block):
     )
     train_limit: Count | None = Field(description="use only the first N training images; null = all")
     test_limit: Count | None = Field(description="use only the first N test images; null = all")
+    validation: Several = Field(
+        description="training images that no model is trained on: the arms' settings are chosen on them"
+    )
     flip: Switch = Field(description="random horizontal flips in training")
     per_batch: Count | None = Field(
         description="for `cifar10`: only the first N images of each of its six batches; null = all"
@@ -106,13 +123,17 @@ class Data(Block):
 
 
 class Pretrain(Block):
-    seed: Index
+    seeds: Annotated[list[Index], Field(min_length=1)] = Field(
+        description="each is a baseline of its own, with its own fine-tunes"
+    )
     checkpoints: Annotated[list[Count], Field(min_length=1)] = Field(
         description="steps from which fine-tuning starts"
     )
     stop: Count = Field(description="the baseline's last step")
     batch: Count
     optimizer: Optimizer
+
+    seeds_differ = rule("seeds")(differ)
 
     @rule("checkpoints")
     def steps_rise(checkpoints):
@@ -129,75 +150,131 @@ class Pretrain(Block):
         return [*self.checkpoints, self.stop]
 
 
+class FinetuneOptimizer(Block):
+    """Adam of every arm, with fresh moments; its rate and warm-up are chosen for each arm."""
+
+    clip: Positive = Field(description="largest gradient norm; meant to clip no step: metrics count them")
+    ema_decay: Fraction
+
+
+class Search(Block):
+    """Where an arm's settings are chosen: on validation images, with the seed and the checkpoint of one baseline."""
+
+    checkpoint: Count
+    seed: Index
+
+
 class EveryArm(Block):
     """What the arms have in common: equal images, noise, steps and network evaluations."""
 
-    seeds: Annotated[list[Index], Field(min_length=1)]
     evaluate_at: Annotated[list[Count], Field(min_length=1)] = Field(
         description="fine-tuning steps at which NLL is measured; the last one ends the training"
     )
-    batch: Count = Field(description="images a step for L_simple; every arm sees the same")
-    optimizer: Optimizer
+    batch: Count = Field(description="independent images a step, of the likelihood term")
+    optimizer: FinetuneOptimizer
     consistency: Chains = Field(description="every arm spends the network evaluations of these chains")
-
-    seeds_differ = rule("seeds")(differ)
+    search: Search
 
     @rule("evaluate_at")
     def points_rise(evaluate_at):
         return rises(evaluate_at)
 
 
-class Nothing(Block):
-    """An arm without settings of its own: its loss is one likelihood term."""
+class Plain(Block):
+    """The settings tried of an arm: every combination. All arms try equally many."""
+
+    lr: Annotated[list[Positive], Field(min_length=1)] = Field(description="learning rates")
+    warmup: Annotated[list[Index], Field(min_length=1)] = Field(
+        description="steps over which the rate rises linearly"
+    )
+
+    def trials(self):
+        """Every combination, each as {setting: value}."""
+        names = [name for name in ("weight", "lr", "warmup") if hasattr(self, name)]
+        return [
+            dict(zip(names, each)) for each in itertools.product(*(getattr(self, name) for name in names))
+        ]
 
 
-class Tbc(ConsistencyLoss):
-    """The arm of the paper: a likelihood term and the consistency term."""
+class WithChain(Plain, ConsistencyOptions):
+    """The same of an arm with a term over chains."""
 
-    anchor: Literal["simple", "vlb"] = Field(
-        description="the likelihood term beside TBC: L_simple or the bound itself"
+    weight: Annotated[list[Positive], Field(min_length=1)] = Field(
+        description="λ on the unbiased variance over trajectories (half of λ on the paper's pairwise square); of "
+        "`reweighted`, λ of the consistency term whose gradient the added one is as long as"
     )
 
 
-class Consistency(Chains, ConsistencyLoss):
-    """The consistency term of one arm: its chains and its loss."""
+class ArmConsistency(Chains, ConsistencyOptions):
+    """The chains of one arm, and the term over them."""
+
+    weight: NonNegative
 
 
 class ArmSettings(Block):
-    """What training one arm reads. An arm without the consistency term has it with weight 0."""
+    """What training one arm reads: one of the combinations that its settings list."""
 
     batch: Count
     optimizer: Optimizer
-    anchor: Literal["simple", "vlb"]
-    consistency: Consistency
+    consistency: ArmConsistency
+
+
+NO_TERM = {
+    "weight_warmup": 0,
+    "policy": "forward",
+    "loss": "square",
+    "huber_delta": 1.0,
+    "per_dimension": False,
+}
+
+
+def combinations(arm):
+    """How many an arm's block lists, as the file has it; 0 for what is no such block."""
+    lists = [arm[key] for key in ("weight", "lr", "warmup") if key in arm] if isinstance(arm, dict) else []
+    return math.prod(len(each) if isinstance(each, list) else 0 for each in lists) if lists else 0
 
 
 class Finetune(Block):
     all: EveryArm = Field(description="what every arm reads")
-    simple: Nothing = Field(description="the arm trained on L_simple")
-    vlb: Nothing = Field(description="the arm trained on the bound")
-    tbc: Tbc = Field(description="the arm MLE-GFN; no other arm reads this")
+    simple: Plain | None = Field(None, description="L_simple trained on")
+    simple_tbc: WithChain | None = Field(None, description="the paper's MLE-GFN: L_simple + λ·TBC")
+    reweighted: WithChain | None = Field(
+        None, description="L_simple + μ·bound, its gradient as long as that of λ·TBC"
+    )
+    vlb: Plain | None = Field(None, description="the bound")
+    vlb_tbc: WithChain | None = Field(None, description="the bound + λ·TBC")
 
-    def arm(self, name):
-        """The ``ArmSettings`` of an arm, from `all` and from what belongs to the arm alone."""
-        if name == "tbc":
-            anchor, loss = self.tbc.anchor, self.tbc.model_dump(exclude={"anchor"})
-        else:
-            anchor = name
-            loss = {
-                "weight": 0.0,
-                "weight_warmup": 0,
-                "policy": "forward",
-                "loss": "square",
-                "huber_delta": 1.0,
-                "per_dimension": False,
-            }
+    @rule(".")
+    def budgets_are_equal(block):
+        counts = {arm: combinations(block.get(arm)) for arm in get_args(Arm)}
+        counts = {arm: count for arm, count in counts.items() if count}
+        if len(set(counts.values())) > 1:
+            tried = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+            return f"every arm must try equally many combinations, not {tried}"
+
+    def arm(self, name, trial):
+        """The ``ArmSettings`` of an arm with one of its combinations, {setting: value}."""
+        own = getattr(self, name)
+        term = own.model_dump(include=set(NO_TERM)) if isinstance(own, WithChain) else NO_TERM
+        rates = {key: trial[key] for key in ("lr", "warmup")}
         return ArmSettings(
             batch=self.all.batch,
-            optimizer=self.all.optimizer,
-            anchor=anchor,
-            consistency=Consistency(**self.all.consistency.model_dump(), **loss),
+            optimizer=Optimizer(**self.all.optimizer.model_dump(), **rates),
+            consistency=ArmConsistency(
+                **self.all.consistency.model_dump(), **term, weight=trial.get("weight", 0.0)
+            ),
         )
+
+
+class LogLikelihood(Block):
+    """log p of some test images beside its bound, at the last checkpoint."""
+
+    images: Several = Field(description="the first N test images")
+    trajectories: Several = Field(description="importance-weighted trajectories of each; an even number")
+
+    @rule("trajectories")
+    def halves_exist(trajectories):
+        return "must be even: the estimate is compared with that of one half" if trajectories % 2 else None
 
 
 class Nll(Block):
@@ -207,13 +284,14 @@ class Nll(Block):
         description="the sum over every t, or an unbiased one over few t an image"
     )
     evaluations: Several = Field(description="network evaluations an image, on average, of `stratified`")
+    log_p: LogLikelihood
 
 
 class Trajectories(Block):
     seed: Index
     checkpoint: Count = Field(description="the fine-tune that Figure 3 samples from")
     arm: Arm
-    finetune_seed: Index
+    pretrain_seed: Index
     shown: Count = Field(description="trajectories on the left of Figure 3")
     columns: Several = Field(description="times shown of each trajectory")
     samples: Count = Field(description="samples on the sheet at the right")
@@ -248,11 +326,19 @@ class Images(Block):
     def checkpoint_exists(checkpoint, checkpoints):
         return among(checkpoint, "pretrain.checkpoints", checkpoints)
 
-    @rule("trajectories.finetune_seed", "finetune.all.seeds")
+    @rule("trajectories.pretrain_seed", "pretrain.seeds")
     def seed_exists(seed, seeds):
-        return among(seed, "finetune.all.seeds", seeds)
+        return among(seed, "pretrain.seeds", seeds)
 
-    @rule("finetune.all.seeds", "pretrain.checkpoints")
+    @rule("finetune.all.search.checkpoint", "pretrain.checkpoints")
+    def search_starts_at_a_checkpoint(checkpoint, checkpoints):
+        return among(checkpoint, "pretrain.checkpoints", checkpoints)
+
+    @rule("finetune.all.search.seed", "pretrain.seeds")
+    def search_starts_from_a_baseline(seed, seeds):
+        return among(seed, "pretrain.seeds", seeds)
+
+    @rule("pretrain.seeds", "pretrain.checkpoints")
     def finetunes_can_be_counted(seeds, checkpoints):
         count = len(seeds) * len(checkpoints)
         if count > FINETUNES:

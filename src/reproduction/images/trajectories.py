@@ -18,7 +18,7 @@ from reproduction.images.inputs import images_of, models_of
 def run(stage):
     settings, device = stage.settings.trajectories, device_of(stage.settings)
     data = images_of(stage)
-    points = models_of(stage, settings.arm, settings.checkpoint, settings.finetune_seed)
+    points = models_of(stage, settings.arm, settings.checkpoint, settings.pretrain_seed)
     folder = points[stage.settings.finetune.all.evaluate_at[-1]]
     model = read_model(stage.input(folder), stage.settings, device)
     count = max(settings.shown, settings.samples)

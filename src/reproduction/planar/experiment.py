@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import torch
 
 from mlegfn.data import planar
+from mlegfn.data.units import Units
 from mlegfn.diffusion.importance import log_likelihood, log_weights
 from mlegfn.diffusion.likelihood import epsilon_errors
 from mlegfn.diffusion.model import DenoisingModel
@@ -32,31 +33,7 @@ __all__ = [
 ]
 
 # What the arms are called in metrics, figures and tables.
-MODEL = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
-
-
-@dataclass(frozen=True)
-class Units:
-    """The data's own units and the model's: model = (data − mean)/std, a coordinate at a time."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    @classmethod
-    def of(cls, points):
-        """Those in which ``points`` [N, 2] have mean 0 and variance 1."""
-        return cls(points.mean(0), points.std(0))
-
-    def to_model(self, points):
-        return (points - self.mean) / self.std
-
-    def to_data(self, points):
-        return points * self.std + self.mean
-
-    @property
-    def log_jacobian(self):
-        """log |d model / d data|: a log-density in the data's units is the model's plus this, in nats."""
-        return -self.std.double().log().sum().item()
+MODEL = {"simple": "ddpm", "vlb": "vlb", "vlb_tbc": "mle_gfn"}
 
 
 @dataclass(frozen=True)
@@ -135,14 +112,14 @@ def pretrain(problem, settings, seed):
 def finetune(problem, settings, start, arm):
     """Train ``start`` on in one arm: (averaged model, network evaluations spent, log).
 
-    The key of every draw names problem and seed and not the arm, so all arms see the same points,
-    times and noise; the Adam moments and the average go on from the checkpoint's.
+    The key of every draw names problem and seed and not the arm, so all arms see the same points, times and noise. Adam
+    begins with fresh moments; the average of weights goes on from the checkpoint's.
     """
     network = new_network(settings)
     state = new_state(network, settings.finetune_optimizer)
     state.load(start.tensors)
-    state.step = 0  # counts fine-tuning steps from here on
-    accumulate, evaluations = finetune_gradient(
+    state.begin_again()
+    objective = finetune_gradient(
         model_of(network, settings, start.errors),
         start.points,
         settings,
@@ -156,14 +133,14 @@ def finetune(problem, settings, start, arm):
     logs = []
     train(
         state,
-        accumulate,
+        objective.accumulate,
         settings.finetune_optimizer,
         settings.finetune_steps,
         after_step=lambda _, entry: logs.append(entry),
         description=f"{problem} {start.seed}: {arm}",
     )
     model, _ = averaged_model(state, settings, start.points)
-    return model, evaluations, logs
+    return model, objective.evaluations, logs
 
 
 def generate(problem, model, units, count, seed):

@@ -1,6 +1,6 @@
 """The settings of the planar experiment: one block of params.yaml for each scale that has it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class Planar(Block):
 
     seeds: Annotated[list[Index], Field(min_length=1)]
     arms: Annotated[list[Arm], Field(min_length=2)] = Field(
-        description="`simple` (reported as ddpm) and `tbc` (mle_gfn), and `vlb` as a control if wanted"
+        description="`simple` (reported as ddpm), `vlb_tbc` (mle_gfn), and `vlb` as a control if wanted"
     )
     train_points: Count
     test_points: Count
@@ -40,7 +40,6 @@ class Planar(Block):
     batch: Count = Field(description="independent states a step, in pretraining and fine-tuning")
     optimizer: Optimizer = Field(description="of pretraining")
     finetune_optimizer: Optimizer
-    anchor: Literal["simple", "vlb"]
     consistency: Consistency
     importance_samples: Several = Field(
         description="trajectories a point for the log-likelihood to begin with; even; doubled until precise"
@@ -56,8 +55,8 @@ class Planar(Block):
     def arms_differ(arms):
         return differ(arms) or (
             None
-            if {"simple", "tbc"} <= set(arms)
-            else "must include simple and tbc, which the figure compares"
+            if {"simple", "vlb_tbc"} <= set(arms) <= {"simple", "vlb", "vlb_tbc"}
+            else "must be simple and vlb_tbc, which the figure compares, and vlb if wanted"
         )
 
     @rule("importance_samples")

@@ -26,7 +26,7 @@ from reproduction.planar.experiment import (
 # What the checkpoint of a seed depends on, and what its fine-tuning depends on beside.
 PRETRAINING = {"train_points", "hidden", "layers", "diffusion", "pretrain_steps", "batch", "optimizer"}
 FINETUNING = {"finetune_steps", "finetune_optimizer", "consistency", "sample_points", "mmd_points"}
-# Every arm spends the evaluations of the consistency term; only the arm `tbc` depends on what is made of them.
+# Every arm spends the evaluations of the consistency term; only the arm `vlb_tbc` depends on what is made of them.
 TBC_ALONE = {"weight", "weight_warmup", "policy", "loss", "huber_delta", "per_dimension"}
 
 
@@ -142,9 +142,7 @@ def seed_settings(settings, seed):
 def arm_settings(settings, arm, seed):
     """What one arm of one seed depends on, JSON-able."""
     own = settings.model_dump(mode="json", include=FINETUNING)
-    if arm == "tbc":
-        own["anchor"] = settings.anchor
-    else:
+    if arm != "vlb_tbc":
         own["consistency"] = {k: v for k, v in own["consistency"].items() if k not in TBC_ALONE}
     return {"arm": arm, **seed_settings(settings, seed), **own}
 

@@ -18,7 +18,7 @@ from reproduction.settings.types import (
 from reproduction.settings.validation import rule
 
 Variance = Literal["large", "small", "analytic", "learned"]
-Arm = Literal["simple", "vlb", "tbc"]
+Arm = Literal["simple", "simple_tbc", "reweighted", "vlb", "vlb_tbc"]  # mlegfn.training.finetuning.ARMS
 
 
 class LinearNoise(Block):
@@ -87,12 +87,9 @@ class Chains(Block):
     chunk: Count = Field(description="states evaluated at once; memory is proportional to it")
 
 
-class ConsistencyLoss(Block):
-    """The consistency term as a loss (docs/math.md)."""
+class ConsistencyOptions(Block):
+    """How the consistency term becomes a loss (docs/math.md), but for its weight."""
 
-    weight: NonNegative = Field(
-        description="λ on the unbiased variance over trajectories (half of λ on the paper's pairwise square)"
-    )
     weight_warmup: Index = Field(description="steps over which λ rises linearly from 0")
     policy: Literal["forward"] = Field(
         description="which policy the term trains; fixed noising leaves only `forward`"
@@ -102,6 +99,14 @@ class ConsistencyLoss(Block):
         description="where `huber` turns linear, nats (after the division by dimension)"
     )
     per_dimension: Switch = Field(description="divide log w by the data's dimension first")
+
+
+class ConsistencyLoss(ConsistencyOptions):
+    """The consistency term as a loss, with its weight."""
+
+    weight: NonNegative = Field(
+        description="λ on the unbiased variance over trajectories (half of λ on the paper's pairwise square)"
+    )
 
 
 def chain_fits(chain_steps, chain, timesteps):

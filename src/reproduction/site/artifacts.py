@@ -12,7 +12,8 @@ __all__ = [
     "EXPERIMENTS",
     "divergence_tasks",
     "folder",
-    "nll_terms",
+    "former",
+    "nll_point",
     "picture",
     "rows",
     "scales",
@@ -26,6 +27,15 @@ EXPERIMENTS = Params.EXPERIMENTS
 def folder(scale, experiment):
     """The folder of an experiment at a scale."""
     return Path("results", scale, experiment)
+
+
+def former(scale, experiment, root="."):
+    """Whether the results of an experiment at a scale are those of a former version, of which the page shows nothing.
+
+    The arms of the image experiment were others, and none was searched.
+    """
+    tables = Path(root) / folder(scale, experiment) / "tables"
+    return experiment == "images" and tables.is_dir() and not (tables / "search.csv").is_file()
 
 
 def scales(params):
@@ -51,7 +61,9 @@ def written(path):
 
 
 def picture(scale, experiment, name):
-    """(kind, bytes) of a figure, the smaller of SVG and PNG; None where there is none."""
+    """(kind, bytes) of a figure, the smaller of SVG and PNG; None where there is none, or one of a former version."""
+    if former(scale, experiment):
+        return None
     pictures = [
         (kind, path.read_bytes())
         for kind in ("svg", "png")
@@ -69,18 +81,17 @@ def rows(scale, experiment, table):
         return list(csv.DictReader(lines))
 
 
-def training_cost(scale, step):
-    """Network evaluations (forward + backward) of the baseline's first ``step`` training steps."""
-    evaluations = read_json(folder(scale, "images") / "metrics" / "pretrain" / f"{step}.json")[
-        "network_evaluations"
-    ]
+def training_cost(scale, step, seed):
+    """Network evaluations (forward + backward) of the first ``step`` training steps of the baseline ``seed``."""
+    metrics = folder(scale, "images") / "metrics" / "pretrain" / f"{step}-{seed}.json"
+    evaluations = read_json(metrics)["network_evaluations"]
     return evaluations["forward"] + evaluations["backward"]
 
 
-def nll_terms(scale, arm, name, finetune_step):
-    """The terms of the bound [T + 1] of the model ``name`` of an arm, or of ``baseline``, after fine-tuning steps."""
-    points = read_json(folder(scale, "images") / "metrics" / "nll" / arm / f"{name}.json")["points"]
-    return next(point["terms"] for point in points if point["finetune_step"] == finetune_step)
+def nll_point(scale, arm, step, seed, finetune_step):
+    """What was measured of a model of an arm, or of ``baseline``: its ``bits_per_dim``, its ``terms`` [T + 1], …"""
+    metrics = folder(scale, "images") / "metrics" / "nll" / arm / f"{step}-{seed}.json"
+    return next(point for point in read_json(metrics)["points"] if point["finetune_step"] == finetune_step)
 
 
 def divergence_tasks(scale):

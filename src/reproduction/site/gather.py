@@ -61,7 +61,13 @@ class Site:
             "lead": markup.code(section.lead),
             "figures": [self._figure(figure, drawn) for figure in section.figures],
             "tables": [self._table(table, drawn) for table in section.tables],
-            "missing": [self._command(scale) for scale in missing],
+            "missing": [
+                {
+                    **self._command(scale),
+                    "former": any(artifacts.former(scale, e) for e in section.experiments),
+                }
+                for scale in missing
+            ],
         }
 
     def _figure(self, figure, scales):
@@ -125,7 +131,7 @@ class Site:
 
     def _slider(self, scale):
         settings, folder = self._block("images", scale), artifacts.folder(scale, "images")
-        baseline = next((folder / "metrics" / "nll" / "baseline").glob("*.json"), None)
+        baseline = next((folder / "metrics" / "nll" / "baseline").glob("*-*.json"), None)
         if settings is None or baseline is None:
             return None
         slider = frames.read(scale, settings, read_json(baseline)["dims"])

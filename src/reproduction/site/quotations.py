@@ -1,14 +1,16 @@
 """What README and docs quote of the results: a function of the repository's root for each, which returns Markdown.
 
-Links are as seen from README, but for those of the quotations ``objectives`` and ``stations``, which docs quote.
+Links are as seen from README, but for those of the quotations ``objectives`` and ``stations``, which docs quote, and those of
+:mod:`reproduction.site.predictions`.
 """
 
 import csv
 import json
 
 from reproduction.divergences.report.metrics import OBJECTIVES
-from reproduction.site import markup
+from reproduction.site import artifacts, markup, predictions
 from reproduction.site.readings import listed, outcome, same_as
+from reproduction.verdicts.evidence import UNDECIDED
 from reproduction.verdicts.verdict import markdown
 
 __all__ = ["QUOTATIONS"]
@@ -38,17 +40,18 @@ def setting(scale):
     """What the images of a scale are and how they were modelled."""
 
     def quote(root):
+        if artifacts.former(scale, "images", root):
+            return "results of a former version: `make reproduce` makes them anew"
         folder = ("results", scale, "images", "metrics")
-        nll = sorted(
-            root.joinpath(*folder, "nll", "baseline").glob("*.json"), key=lambda path: int(path.stem)
-        )
-        about, trained = json.loads(nll[-1].read_text()), _json(root, *folder, "pretrain", nll[-1].name)
-        seeds = {row["seed"] for row in _rows(root, scale, "images", "tables", "paired.csv")}
+        saved = [row for row in _rows(root, scale, "images", "tables", "nll.csv") if row["arm"] == "baseline"]
+        last, seed = saved[-1], _rows(root, scale, "images", "tables", "paired.csv")[0]["seed"]
+        file = f"{last['step']}-{seed}.json"
+        about, trained = _json(root, *folder, "nll", "baseline", file), _json(root, *folder, "pretrain", file)
         return (
             f"{about['images']:,} test images of {about['dims']:,} values and {about['levels']} levels, a U-Net of "
             f"{trained['parameters']:,} parameters, T = {about['timesteps']}, {about['variance']} reverse variances, "
-            f"{trained['step']:,} steps to {about['points'][0]['bits_per_dim']:.2f} bits/dim, {len(seeds)} "
-            "fine-tuning seeds, one pretraining run"
+            f"{trained['step']:,} steps to {float(last['bits_per_dim']):.2f} bits/dim, {last['seeds']} pretraining "
+            "seeds, each with its own fine-tunes"
         )
 
     return quote
@@ -75,8 +78,9 @@ def verdicts(scale, experiment):
         for claim, same in zip(claims, same_as([claim["claim"] for claim in claims])):
             if claim["estimate"] is not None:
                 again = f" (“{same}”)" if same else ""
-                counted = claim["detail"].partition("; ")[0]
-                lines.append(f"- {claim['claim']}{again}: **{claim['verdict']}** ({counted})")
+                # What an undecided verdict could not have seen comes second.
+                said = "; ".join(claim["detail"].split("; ")[: 1 + (claim["verdict"] == UNDECIDED)])
+                lines.append(f"- {claim['claim']}{again}: **{claim['verdict']}** ({said})")
         return "\n".join(lines)
 
     return quote
@@ -266,4 +270,5 @@ QUOTATIONS = {
     "tests": tests,
     "faults": faults,
     "speed": speed,
+    **predictions.QUOTATIONS,
 }

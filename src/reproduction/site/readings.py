@@ -1,5 +1,7 @@
 """Verdicts in sentences. Every number and every word that judges comes from a verdict file."""
 
+from reproduction.verdicts.evidence import REFUTED, REPRODUCED, UNDECIDED
+
 __all__ = [
     "KEY",
     "NOTES",
@@ -16,20 +18,26 @@ __all__ = [
     "unit_of",
 ]
 
-TESTED = ("reproduced", "not reproduced")
+TESTED = (REPRODUCED, REFUTED, UNDECIDED)
 NOTES = "lecture notes"
 # {experiment: where its claims come from}
 PAPERS = {
     "images": "2209.02606",
     "planar": "2209.02606",
+    "consistency": "docs/consistency.md",
     "bits": "2202.01361",
     "divergences": "2410.09355",
     "gallery": NOTES,
 }
 
 
-# Figure 1's claim, its control without the term, and the comparison at equal cost.
-KEY = ("figure1-from-every-checkpoint", "vlb-at-equal-steps", "baseline-at-equal-evaluations")
+# Figure 1's claim, its control without the term, that with the bound in the term's place, the comparison at equal cost.
+KEY = (
+    "figure1-from-every-checkpoint",
+    "simple-at-equal-steps",
+    "reweighted-at-equal-steps",
+    "baseline-at-equal-evaluations",
+)
 
 
 def number(value, unit=None):
@@ -94,10 +102,10 @@ def sentence(text):
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
-def listed(names, last="and"):
+def listed(names):
     """``a``, ``a and b``, ``a, b and c``."""
     names = list(names)
-    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def outcome(rows):
@@ -109,53 +117,54 @@ def outcome(rows):
     if not tested:
         return ["Nothing has been measured in this checkout yet; `make reproduce` measures it."]
     sentences = []
-    beats, control, cost = (_where(tested, name) for name in KEY)
+    beats, control, reweighted, cost = (_where(tested, name) for name in KEY)
     if beats:
-        held, failed = beats[:2]
-        text = "Fine-tuning with MLE-GFN {} the baseline from every checkpoint, as Figure 1 says, at {}"
-        where = (
-            f"{_scales(held)}, but not at {_scales(failed, 'or')}"
-            if held and failed
-            else _scales(held or failed, "and" if held else "or")
+        where = listed(f"{word} at {_scales(scales)}" for word, scales in beats[0].items() if scales)
+        text = (
+            f"Figure 1 says that fine-tuning with MLE-GFN beats the baseline from every checkpoint: {where}"
         )
-        text = text.format("beats" if held else "does not beat", where)
         if control:
             text += (
-                "; beside the same fine-tuning on the bound alone, without the consistency term, its NLL is lower "
-                f"from {control[2]} of {_count(control[3], 'checkpoint')}"
+                "; beside the same fine-tuning without the consistency term, its NLL is lower "
+                f"from {control[1]} of {_count(control[2], 'checkpoint')}"
             )
-            text += "" if control[2] else ", so that the term is not shown to be why"
+        if control and reweighted:
+            text += (
+                ", and beside a gradient of the bound of equal length in the term's place "
+                f"from {reweighted[1]} of {_count(reweighted[2], 'checkpoint')}"
+            )
+        if any(found and not found[1] for found in (control, reweighted)):
+            text += ", so that the term is not shown to be why"
         sentences.append(f"{text}.")
     if cost:
         sentences.append(
             "At equal network evaluations instead of equal steps, its NLL is lower than the baseline's from "
-            f"{cost[2]} of {_count(cost[3], 'checkpoint')}."
+            f"{cost[1]} of {_count(cost[2], 'checkpoint')}."
         )
-    good = sum(row["verdict"] == "reproduced" for row in tested)
+    counts = listed(f"{sum(row['verdict'] == word for row in tested)} “{word}”" for word in TESTED)
+    scales = _count(len({row["scale"] for row in tested}), "scale")
     sentences.append(
-        f"Of {len(tested)} verdicts at {_count(len({row['scale'] for row in tested}), 'scale')}, {good} say "
-        f"“reproduced” and {len(tested) - good} “not reproduced”; {len(rows) - len(tested)} more could not be "
-        "tested at their scale."
+        f"{_count(len(tested), 'verdict')} at {scales}: {counts}; {len(rows) - len(tested)} more could not be tested "
+        "at their scale."
     )
     return sentences
 
 
 def _where(tested, name):
-    """(scales at which the claim held, those at which it did not, parts that are lower, all parts) of one claim.
+    """({outcome: scales with that verdict}, parts that show the claim, all parts) of one claim.
 
     None where it was tested nowhere.
     """
     rows = [row for row in tested if row["id"] == name]
     if not rows:
         return None
-    held = [row["scale"] for row in rows if row["verdict"] == "reproduced"]
-    failed = [row["scale"] for row in rows if row["verdict"] != "reproduced"]
+    scales = {word: [row["scale"] for row in rows if row["verdict"] == word] for word in TESTED}
     parts = [part for row in rows for part in row["parts"]]
-    return held, failed, sum(part["outcome"] == "lower" for part in parts), len(parts)
+    return scales, sum(part["outcome"] == REPRODUCED for part in parts), len(parts)
 
 
-def _scales(names, last="and"):
-    return listed((f"`{name}`" for name in names), last)
+def _scales(names):
+    return listed(f"`{name}`" for name in names)
 
 
 def _count(n, noun):

@@ -15,7 +15,7 @@ from reproduction.site.quotations import QUOTATIONS
 
 __all__ = ["DOCUMENTS", "main", "outdated", "updated"]
 
-DOCUMENTS = ("README.md", "docs/objectives.md", "docs/gallery.md")
+DOCUMENTS = ("README.md", "docs/objectives.md", "docs/gallery.md", "docs/consistency.md")
 MARKED = re.compile(r"(<!-- ([\w-]+):begin -->)(\s*).*?(\s*)(<!-- \2:end -->)", re.DOTALL)
 MARKER = re.compile(r"<!-- ([\w-]+):(?:begin|end) -->")
 

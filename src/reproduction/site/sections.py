@@ -77,9 +77,11 @@ SECTIONS = (
         "likelihood",
         "Figure 1: likelihood along training",
         "Figure 1",
-        "A diffusion model is pretrained and saved at several checkpoints. From each, three arms train on for equally "
-        "many steps, on the same data and noise: `simple` with the usual loss, `vlb` on the variational bound, and "
-        "`tbc`, which is MLE-GFN: the bound plus trajectory-balance consistency. Lower is better.",
+        "A diffusion model is pretrained with several seeds and saved at several checkpoints. From each, arms train on "
+        "for equally many steps and network evaluations, on the same data and noise: `simple` with the usual loss; "
+        "`simple_tbc`, which is the paper's MLE-GFN, with trajectory-balance consistency added; `reweighted` with a "
+        "gradient of the variational bound of the same length in its place; `vlb` on the bound alone, and `vlb_tbc` on "
+        "the bound with the consistency term. Each arm's settings were chosen on validation images. Lower is better.",
         (
             Figure(
                 "images",
@@ -93,6 +95,8 @@ SECTIONS = (
         ),
         (
             Table("images", "tables/nll", "NLL of every model"),
+            Table("images", "tables/log_p", "log p itself, beside its bound"),
+            Table("images", "tables/search", "How each arm's settings were chosen"),
             Table("images", "tables/paired", "Every run, paired"),
         ),
     ),
@@ -111,6 +115,27 @@ SECTIONS = (
             ),
         ),
         (Table("planar", "tables/planar", "NLL and distance to the data"),),
+    ),
+    Section(
+        "consistency",
+        "What consistency does to a likelihood",
+        "Consistency",
+        "log p is the bound plus half of the variance of log w, to second order. From the optimum of the bound, arms train "
+        "on the bound plus λ times that variance, with λ of either sign, and on IWAE; docs/consistency.md derives what "
+        "must come of it.",
+        (
+            Figure(
+                "consistency",
+                "slope",
+                "NLL against the variance of log w",
+                "A derivation of ours; the paper has no such figure that we hold.",
+                {},
+            ),
+        ),
+        (
+            Table("consistency", "tables/signed", "Every arm"),
+            Table("consistency", "tables/optimum", "How near the optimum of the bound was"),
+        ),
     ),
     Section(
         "trajectories",

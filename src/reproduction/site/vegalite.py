@@ -6,6 +6,10 @@ list of the series that its check boxes have switched off, and one more that its
 
 __all__ = ["specification"]
 
+# The arms without the consistency term: their lines are wide, so that those with it, which often lie on them, leave them
+# visible.
+WIDE = ("simple", "vlb")
+
 
 def specification(rows, series, chart, menu, first=None, log=False, small=False):
     """The Vega-Lite specification of lines with bands and points that answer to the pointer."""
@@ -39,8 +43,7 @@ def specification(rows, series, chart, menu, first=None, log=False, small=False)
     band = base.mark_area(opacity=0.18).encode(
         **place, detail=detail, y=alt.Y("low:Q", title=chart["y"], scale=scale), y2="high:Q"
     )
-    # The bound's line is wide, so that MLE-GFN's, which often lies on it, leaves it visible.
-    width = alt.condition("datum.series == 'vlb'", alt.value(5), alt.value(1.8))
+    width = alt.condition(f"indexof({list(WIDE)}, datum.series) >= 0", alt.value(5), alt.value(1.8))
     line = base.mark_line().encode(**place, detail=detail, y=y, strokeWidth=width)
     near = alt.selection_point(
         name="near", on="pointerover", fields=["line", "x"], empty=False, clear="pointerout"
@@ -57,8 +60,9 @@ def specification(rows, series, chart, menu, first=None, log=False, small=False)
     drawn = (
         alt.layer(*layers).add_params(*parameters).properties(width="container", height=280 if small else 340)
     )
-    # Without the rows altair is quick: it looks at everything that it is given.
-    return {**drawn.to_dict(), "config": CONFIG, "datasets": {"points": [_rounded(row) for row in rows]}}
+    # Without the rows altair is quick: it looks at everything that it is given. What comes first is drawn below.
+    points = sorted(rows, key=lambda row: row["series"] not in WIDE)
+    return {**drawn.to_dict(), "config": CONFIG, "datasets": {"points": [_rounded(row) for row in points]}}
 
 
 # Colours by name, as above; the rest is the page's own type.

@@ -28,7 +28,7 @@ def of_scale(scale, records):
     verdicts = []
     for experiment in artifacts.EXPERIMENTS:
         path = artifacts.folder(scale, experiment) / "report" / "verdict.json"
-        if not path.is_file():
+        if not path.is_file() or artifacts.former(scale, experiment):
             continue
         stage = records.stage_of(path)
         measured = records.measured(scale, experiment)

@@ -21,9 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["LEVEL", "Interval", "bootstrap", "every", "half_width", "paired", "student"]
+__all__ = ["LEVEL", "NARROW", "Interval", "bootstrap", "half_width", "paired", "student"]
 
 LEVEL = 0.95
+NARROW = 0.90  # its bounds are two one-sided tests at 5 % each
 
 
 class Interval(NamedTuple):
@@ -34,13 +35,6 @@ class Interval(NamedTuple):
     high: float
     seeds: int
     images: int | None = None
-
-    @property
-    def outcome(self):
-        """``lower``, ``higher`` or ``indistinguishable``: where the interval lies against zero."""
-        if self.high < 0:
-            return "lower"
-        return "higher" if self.low > 0 else "indistinguishable"
 
 
 def half_width(values, level=LEVEL):
@@ -95,17 +89,3 @@ def bootstrap(differences, draws=1000, level=LEVEL, seed=0):
         means[k] = rows[:, generator.integers(images, size=images)].mean()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def every(outcomes):
-    """Whether a claim about *every* one of several holds: True, False, or None for "cannot be said".
-
-    ``outcomes`` holds True (shown), False (not shown) or None (could not be tested). The claim is the
-    intersection of its parts, so the intersection-union test applies: each part is tested at the full level
-    and no correction for their number is due, for wrongly accepting the whole takes wrongly accepting a part
-    that is false (Berger, 1982). One False decides against the whole; a None leaves it open.
-    """
-    outcomes = list(outcomes)
-    if False in outcomes:
-        return False
-    return None if None in outcomes or not outcomes else True

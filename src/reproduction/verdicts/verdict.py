@@ -1,15 +1,21 @@
-"""Every claim decided from metrics: *reproduced*, *not reproduced* or *not tested at this scale*.
+"""Every claim decided from metrics: *reproduced*, *refuted*, *undecided* or *not tested at this scale*.
 
-An experiment's evidence divides a claim into parts (a checkpoint, a 2-D problem), each with an interval. The claim is
-reproduced only if every part shows it (:func:`reproduction.verdicts.statistics.every`); one part that does not show it
-decides against the claim. What is quoted is the *worst* part: the one whose interval reaches highest.
+An experiment's evidence divides a claim into parts (a checkpoint, a 2-D problem), each with an interval and the outcome
+that it decides. The claim is reproduced only if every part is, and one part that is refuted refutes it
+(:func:`reproduction.verdicts.evidence.every`). What is quoted is the *worst* part: a refuted one, else an undecided one,
+and among equal ones that whose interval reaches highest.
 """
 
-from reproduction.verdicts import statistics
+from reproduction.verdicts.evidence import REFUTED, REPRODUCED, UNDECIDED, every, worst_first
 
-__all__ = ["decide", "markdown"]
+__all__ = ["UNTESTED", "decide", "markdown"]
 
-VERDICTS = {True: "reproduced", False: "not reproduced", None: "not tested at this scale"}
+UNTESTED = "not tested at this scale"
+SAID = {
+    REPRODUCED: "the interval shows it",
+    REFUTED: "the interval shows the opposite",
+    UNDECIDED: "the interval shows neither it nor the opposite",
+}
 
 
 def decide(metrics, claims, tests):
@@ -31,7 +37,7 @@ def _verdict(metrics, claim, tests):
         "source": claim.source,
         "statement": evidence.statement,
         "unit": evidence.unit,
-        "verdict": VERDICTS[None],
+        "verdict": UNTESTED,
         "estimate": None,
         "interval": None,
         "seeds": None,
@@ -41,15 +47,16 @@ def _verdict(metrics, claim, tests):
     if claim.scales is not None and metrics.name not in claim.scales:
         return {**row, "detail": f"only tested at the scales {', '.join(claim.scales)}"}
     parts = evidence.parts
-    held = [part.holds for part in parts] + [None] * len(evidence.untested)
-    row["verdict"] = VERDICTS[statistics.every(held)]
+    outcomes = [part.outcome for part in parts] + [None] * len(evidence.untested)
+    row["verdict"] = every(outcomes) or UNTESTED
     missing = f"not at this scale: {', '.join(evidence.untested)}" if evidence.untested else ""
     if not parts:
         return {**row, "detail": missing}
-    worst = max(parts, key=lambda part: (not part.holds, part.interval.high))
+    worst = min(parts, key=worst_first)
     details = [
-        _count(parts, evidence.noun) if evidence.noun else parts[0].interval.outcome,
-        *([missing] if missing else []),
+        _count(parts, evidence.noun) if evidence.noun else SAID[parts[0].outcome],
+        _unseen(worst, evidence.unit) if row["verdict"] == UNDECIDED else "",
+        missing,
         evidence.notes,
     ]
     return {
@@ -64,8 +71,7 @@ def _verdict(metrics, claim, tests):
                 "where": part.where,
                 "estimate": part.interval.estimate,
                 "interval": [part.interval.low, part.interval.high],
-                "outcome": part.interval.outcome,
-                "holds": part.holds,
+                "outcome": part.outcome,
             }
             for part in parts
         ],
@@ -73,12 +79,16 @@ def _verdict(metrics, claim, tests):
 
 
 def _count(parts, noun):
-    """``lower at 3, indistinguishable at 2, higher at 0 of 5 checkpoints``."""
-    outcomes = [part.interval.outcome for part in parts]
-    counts = ", ".join(
-        f"{word} at {outcomes.count(word)}" for word in ("lower", "indistinguishable", "higher")
-    )
+    """``reproduced at 3, undecided at 2, refuted at 0 of 5 checkpoints``."""
+    outcomes = [part.outcome for part in parts]
+    counts = ", ".join(f"{word} at {outcomes.count(word)}" for word in (REPRODUCED, UNDECIDED, REFUTED))
     return f"{counts} of {len(parts)} {noun}{'s' * (len(parts) != 1)}"
+
+
+def _unseen(part, unit):
+    """The smallest effect that the design could have shown: half the width of the interval."""
+    half = f"{(part.interval.high - part.interval.low) / 2:.2g}".replace("-", "−")
+    return f"an effect below {half} {unit}".rstrip() + " could not have been seen"
 
 
 def markdown(report):
@@ -107,8 +117,10 @@ def markdown(report):
         f"- **{row['claim']}**: {row['statement']}. {_sentence(row)}" for row in report["claims"]
     )
     return (
-        f"Verdicts at the scale `{report['scale']}`. Where a claim has several parts (checkpoints, problems), "
-        "all must show it, and the one quoted is the worst.\n\n"
+        f"Verdicts at the scale `{report['scale']}`. A claim is *{REPRODUCED}* if its interval lies on the claim's side "
+        f"of the limit, *{REFUTED}* if it lies wholly on the other side, and *{UNDECIDED}* if the limit is inside. Where "
+        "a claim has several parts (checkpoints, problems), all must show it, one that is refuted refutes it, and the "
+        "one quoted is the worst.\n\n"
         f"{table}\n\n<details><summary>How each was decided</summary>\n\n{notes}\n\n</details>\n"
     )
 

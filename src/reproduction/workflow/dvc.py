@@ -18,6 +18,7 @@ from reproduction.stage import recorded_outputs
 __all__ = ["Plan", "environment", "make_plan", "repair", "run_dvc"]
 
 RWLOCK, LOCK, COPY = Path(".dvc/tmp/rwlock"), Path("dvc.lock"), Path(".dvc/tmp/mlegfn/dvc.lock")
+TEMPORARY = re.compile(r"\.[\w-]{22}\.tmp")  # as DVC names its temporary files
 
 
 def environment():
@@ -159,8 +160,13 @@ def repair():
     """Mend what kill -9 at the wrong moment leaves of DVC's own files; call it only while no stage runs here.
 
     DVC writes dvc.lock and .dvc/tmp/rwlock in place, so that a kill can leave them cut short. The second is rebuilt when
-    it is not there; of the first there is a copy (``keep_copy``).
+    it is not there; of the first there is a copy (``keep_copy``). Beside an output that it was linking it leaves a
+    temporary file, which .dvcignore keeps out of what it hashes.
     """
+    for folder in ("results", "data"):
+        for path in Path(folder).rglob(".*.tmp"):
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         try:
             json.loads(RWLOCK.read_bytes())

@@ -98,7 +98,7 @@ def seeds(parameters):
     found = {}
 
     def visit(key, value):
-        if key.rpartition(".")[2] in ("seed", "seeds", "finetune_seed"):
+        if key.rpartition(".")[2] in ("seed", "seeds", "pretrain_seed"):
             found[key] = value
         elif isinstance(value, dict):
             for inner, content in value.items():

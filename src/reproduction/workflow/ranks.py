@@ -16,7 +16,7 @@ from mlegfn.errors import TRY_AGAIN, UserError
 from reproduction.workflow.signals import asked_to_stop, grace
 
 # The stages whose work is shared out among ranks; the others run as one process.
-MODULES = ("images.pretrain", "images.finetune", "images.nll")
+MODULES = ("images.pretrain", "images.finetune", "images.baseline_nll", "images.nll")
 RANKS, LAUNCHER = "MLEGFN_RANKS", "MLEGFN_LAUNCHER"
 # After one rank has failed the others wait for it in vain; this long they may still say why they fail too.
 LAST_WORDS_S = 5.0

@@ -37,8 +37,7 @@ def run(module, scale, item=None):
     """Run ``reproduction.<module>.run(stage, item)``; returns the exit code."""
     params = settings.load()
     stage = Stage(module, scale, item, params)
-    items = stage.items if module != "images.nll" else params.models
-    if item is not None and item not in items:
+    if item is not None and item not in stage.items:
         raise UserError(
             f"{stage.name}: params.yaml has no such stage; `mlegfn status --scale {scale}` lists them"
         )

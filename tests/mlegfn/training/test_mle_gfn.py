@@ -40,10 +40,9 @@ def setup(chosen, learned=False, levels=None, dropout=0.0):
     return network, model, anchor, chain
 
 
-def plain_loss(model, anchor, chain, chosen, weight, kind):
+def plain_loss(model, anchor, chain, chosen, weight, kind, term="consistency"):
     """Algorithm 1's loss in one graph, trajectory by trajectory and step by step, from its definition."""
     T_full, dims = model.timesteps, 4
-    states = []
     log_w = []
     steps, width = chain.states.shape[0] - 1, chain.states.shape[1]
     for column in range(width):
@@ -55,10 +54,9 @@ def plain_loss(model, anchor, chain, chosen, weight, kind):
             )
             t = torch.tensor([chain.first + step])
             total = total + chain.model.log_pf(x_prev, x_t, t) - chain.model.log_pb(x_prev, x_t, t)
-            full_t = chain.model.process.network_times[t - 1] + 1
-            states.append((chain.x0[column // chosen.trajectories][None], x_t, full_t))
         log_w.append(total)
     log_w = torch.cat(log_w).view(-1, chosen.trajectories)
+    value = -log_w.mean()
     if chosen.per_dimension:
         log_w = log_w / dims
     residual = log_w - log_w.mean(1, keepdim=True)
@@ -67,9 +65,10 @@ def plain_loss(model, anchor, chain, chosen, weight, kind):
     else:
         d, size = chosen.huber_delta, residual.abs()
         spread = torch.where(size <= d, size**2, d * (2 * size - d)).sum(1) / (chosen.trajectories - 1)
-    states += [(anchor.x0[i : i + 1], anchor.x_t[i : i + 1], anchor.t[i : i + 1]) for i in range(3)]
+    value = spread.mean() if term == "consistency" else value
     likelihood = []
-    for x0, x_t, t in states:
+    for i in range(len(anchor.t)):
+        x0, x_t, t = anchor.x0[i : i + 1], anchor.x_t[i : i + 1], anchor.t[i : i + 1]
         prediction = model.predict(x_t, t)
         if kind == "vlb":
             likelihood.append(model.bound_terms(x0, x_t, t, prediction) * T_full / dims)
@@ -77,7 +76,7 @@ def plain_loss(model, anchor, chain, chosen, weight, kind):
             alpha_bar = model.process.alpha_bar[t].view(-1, 1, 1, 1)
             eps = (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
             likelihood.append(((eps - prediction.eps) ** 2).mean((1, 2, 3)))
-    return torch.cat(likelihood).mean() + weight * spread.mean(), spread.mean()
+    return torch.cat(likelihood).mean() + weight * value, value
 
 
 CASES = [
@@ -150,14 +149,12 @@ def test_two_passes_agree_under_dropout():
     got = gradients(network)
     network.zero_grad()
     torch.manual_seed(3)
-    log_pf, anchors = [], []
+    log_pf = []
     for part in torch.arange(chain.count).split(7):
-        x0, x_prev, x_t, t = chain.rows(part)
-        prediction = model.predict(x_t, t)
-        log_pf.append(model.log_pf(x_prev, x_t, t, prediction))
-        anchors.append(anchor_loss(model, x0, x_t, t, prediction, "simple"))
+        _, x_prev, x_t, t = chain.rows(part)
+        log_pf.append(model.log_pf(x_prev, x_t, t))
     log_w = (chain.sum_over_steps(torch.cat(log_pf)) + chain.fixed_part()).view(-1, 2)
-    (torch.cat(anchors).mean() + WEIGHT * log_w.var(1).mean()).backward()
+    (WEIGHT * log_w.var(1).mean()).backward()
     want = gradients(network)
     assert logs["consistency"] == pytest.approx(log_w.var(1).mean().item(), rel=1e-9)
     assert (got - want).norm() <= 1e-9 * want.norm()
@@ -165,12 +162,10 @@ def test_two_passes_agree_under_dropout():
 
 @pytest.mark.parametrize("kept", [1, 2, 5])
 def test_step_subsampled_gradients_average_to_the_exact_one(kept):
-    """Unbiased, the likelihood term included: each coordinate's mean over 400 draws within 5 of its standard
+    """Unbiased: each coordinate's mean over 400 draws within 5 of its standard
     errors (the coordinates move together, so they are nearer to one comparison than to their number)."""
     exact = settings(chain="full", chunk=10**6)
     network, model, anchor, chain = setup(exact)
-    # The likelihood term is a mean over all states that get a gradient, so its weight on anchors changes with K;
-    # without anchors the subsampled mean over states is unbiased for the full one.
     empty = AnchorBatch(anchor.x0[:0], anchor.x_t[:0], anchor.t[:0])
     mle_gfn_backward(model, empty, chain, exact, WEIGHT, "simple", Evaluations(), None)
     full = gradients(network)
@@ -245,18 +240,45 @@ def test_reported_evaluations_are_what_the_network_saw(case, weight):
     assert (logs["log_w"] is None) == (weight == 0)
 
 
-def test_without_weight_it_is_plain_likelihood():
+@pytest.mark.parametrize("given", ["a chain", "no chain"])
+def test_without_weight_it_is_plain_likelihood_of_the_independent_states(given):
     chosen = settings()
     network, model, anchor, chain = setup(chosen)
-    logs = mle_gfn_backward(model, anchor, chain, chosen, 0.0, "simple", Evaluations(), None)
+    evaluations = Evaluations()
+    chain = chain if given == "a chain" else None
+    logs = mle_gfn_backward(model, anchor, chain, chosen, 0.0, "simple", evaluations, None)
     got = gradients(network)
     network.zero_grad()
-    x0, _, x_t, t = chain.rows(slice(None))
-    x0, x_t, t = torch.cat([x0, anchor.x0]), torch.cat([x_t, anchor.x_t]), torch.cat([t, anchor.t])
-    loss = anchor_loss(model, x0, x_t, t, model.predict(x_t, t), "simple").mean()
+    prediction = model.predict(anchor.x_t, anchor.t)
+    loss = anchor_loss(model, anchor.x0, anchor.x_t, anchor.t, prediction, "simple").mean()
     loss.backward()
     assert (got - gradients(network)).norm() <= 1e-9 * got.norm()
     assert logs["loss"] == pytest.approx(loss.item()) and logs["consistency"] == 0
+    assert evaluations.forward == evaluations.backward == 3
+
+
+@pytest.mark.parametrize("case", [{}, {"chain": "respaced", "chain_steps": 3}], ids=name)
+@pytest.mark.parametrize("chunk", [7, 10**6])
+def test_the_bound_on_the_chain_is_its_mean_log_w(case, chunk):
+    chosen = settings(**case, chunk=chunk)
+    network, model, anchor, chain = setup(chosen, levels=17)
+    evaluations = Evaluations()
+    logs = mle_gfn_backward(model, anchor, chain, chosen, WEIGHT, "simple", evaluations, None, "bound")
+    got = gradients(network)
+    network.zero_grad()
+    loss, bound = plain_loss(model, anchor, chain, chosen, WEIGHT, "simple", "bound")
+    loss.backward()
+    assert (got - gradients(network)).norm() <= 1e-9 * got.norm()
+    assert logs["loss"] == pytest.approx(loss.item(), rel=1e-9)
+    assert logs["bound"] == pytest.approx(bound.item(), rel=1e-9) == -logs["log_w"].item()
+    assert evaluations.forward == evaluations.backward == chain.count + 3  # one pass, however long the chain
+
+
+def test_a_term_that_there_is_not():
+    chosen = settings()
+    _, model, anchor, chain = setup(chosen)
+    with pytest.raises(ValueError, match="no term 'variance'"):
+        mle_gfn_backward(model, anchor, chain, chosen, WEIGHT, "simple", Evaluations(), None, "variance")
 
 
 def test_vlb_anchor_over_all_times_is_the_bound():

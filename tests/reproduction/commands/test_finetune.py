@@ -1,5 +1,6 @@
 """`mlegfn finetune` on Diffusers folders: what it writes is one again."""
 
+import json
 import shutil
 
 import pytest
@@ -27,7 +28,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tuned(stock, archive, tmp_path_factory):
-    """The stock folder, fine-tuned for two steps in arm tbc."""
+    """The stock folder, fine-tuned for two steps in arm simple_tbc."""
     out = tmp_path_factory.mktemp("tuned") / "out"
     assert run("finetune", stock, "--out", out, "--images", archive, "--scale", "smoke", "--steps", 2) == 0
     return out
@@ -47,7 +48,7 @@ def test_a_fine_tune_is_a_diffusers_folder_again(stock, tuned, archive, tmp_path
     assert not [p for p in tuned.parent.iterdir() if p != tuned]  # no temporary folder stays
 
 
-@pytest.mark.parametrize("arm", ["simple", "vlb"])
+@pytest.mark.parametrize("arm", ["simple", "reweighted"])
 def test_a_fine_tune_of_a_fine_tune_of_ddim(tuned, archive, tmp_path, arm, capsys):
     """Another scheduler class is kept; `analytic` variances are estimated anew and recorded; two runs agree."""
     ddim = shutil.copytree(tuned, tmp_path / "ddim")
@@ -80,13 +81,34 @@ def test_a_fine_tune_of_a_fine_tune_of_ddim(tuned, archive, tmp_path, arm, capsy
     )
 
 
-def test_the_average_starts_at_the_weights(stock, archive, tmp_path):
-    """Adam's first step is ±lr, of which the average takes 1 − 0.97; a plain copy would take all of it."""
+def test_what_the_command_line_leaves_open_is_the_first_of_each_list(stock, tuned, archive, tmp_path):
+    """And what it names goes first; λ of the added bound is that of the consistency term whose length it has."""
+    listed = image_settings().finetune.simple_tbc
+    told = json.loads((tuned / "mlegfn.json").read_text())["finetune"]
+    assert (told["arm"], told["likelihood_term"], told["term_over_chains"]) == (
+        "simple_tbc",
+        "simple",
+        "consistency",
+    )
+    assert told["lambda"] == told["weight_of_term"] == listed.weight[0]
+    assert (told["optimizer"]["lr"], told["optimizer"]["warmup"]) == (listed.lr[0], listed.warmup[0])
+    options = ["--arm", "reweighted", "--weight", 0.5, "--lr", 0.25, "--batch", 3, "--steps", 1]
+    out = tmp_path / "out"
+    assert run("finetune", stock, "--out", out, "--images", archive, "--scale", "smoke", *options) == 0
+    told = json.loads((out / "mlegfn.json").read_text())["finetune"]
+    assert (told["lambda"], told["optimizer"]["lr"], told["batch"]) == (0.5, 0.25, 3)
+    assert told["term_over_chains"] == "bound" and told["weight_of_term"] not in (0, 0.5)
+
+
+def test_the_average_starts_at_the_weights(stock, archive, tmp_path, monkeypatch):
+    """Adam's first step is ±lr, of which the average takes 1 − decay; a plain copy would take all of it."""
+    settings = image_settings(finetune__simple__warmup=[0])
+    monkeypatch.setattr(params.Params, "block", lambda *_: settings)
     options = ["--images", archive, "--scale", "smoke", "--steps", 1, "--lr", 0.01, "--arm", "simple"]
     assert run("finetune", stock, "--out", tmp_path / "x", *options) == 0
     before, after = read(stock).network, read(tmp_path / "x").network
     moved = max((p - q).abs().max().item() for p, q in zip(before.parameters(), after.parameters()))
-    decay = image_settings().finetune.all.optimizer.ema_decay
+    decay = settings.finetune.all.optimizer.ema_decay
     assert moved == pytest.approx((1 - decay) * 0.01, rel=0.01)
 
 

@@ -27,6 +27,30 @@ def test_analytic_variances_of_broken_weights(stock, tmp_path, capsys):
     assert "finite" in (line := last_error(capsys)) and "broken/unet" in line
 
 
+@pytest.mark.parametrize("arm", ["simple", "simple_tbc", "reweighted"])
+def test_a_fine_tune_of_broken_weights(stock, tmp_path, capsys, arm):
+    """Wherever it shows first: in the gradient, in log w, in the weight that is measured before the first step."""
+    folder = shutil.copytree(stock, tmp_path / "broken")
+    weights = load_file(folder / WEIGHTS)
+    weights["conv_out.bias"][0] = math.nan
+    save_file(weights, folder / WEIGHTS)
+    options = [
+        "--out",
+        tmp_path / "x",
+        "--images",
+        "digits",
+        "--levels",
+        17,
+        "--scale",
+        "smoke",
+        "--arm",
+        arm,
+    ]
+    assert run("finetune", folder, *options) == 2
+    assert "finite" in (line := last_error(capsys)) and f"{folder}: " in line
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -48,6 +72,14 @@ def test_analytic_variances_of_broken_weights(stock, tmp_path, capsys):
         (["sample", "STOCK", "--out", "TMP/x.png", "--variance", "analytic"], "never estimated"),
         (["finetune", "STOCK", "--out", "STOCK", "--images", "digits"], "exists"),
         (["finetune", "STOCK", "--out", "TMP/x", "--images", "digits", "--scale", "none"], "no scale 'none'"),
+        (
+            ["finetune", "STOCK", "--out", "TMP/x", "--images", "digits", "--scale", "smoke", "--arm", "vlb"],
+            "images.smoke.finetune: no arm 'vlb'; there are simple, simple_tbc, reweighted",
+        ),
+        (
+            ["finetune", "STOCK", "--out", "TMP/x", "--images", "digits", "--arm", "vlb", "--weight", "0.1"],
+            "--weight 0.1: the arm vlb has no term over chains",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_met_is_one_line(stock, tmp_path, capsys, arguments, said):
@@ -66,10 +98,12 @@ def test_a_request_that_cannot_be_met_is_one_line(stock, tmp_path, capsys, argum
         ["nll", "x", "--levels", "1"],
         ["sample", "x", "--out", "x.png", "--levels", "257"],
         ["finetune", "x", "--out", "y", "--images", "digits", "--lr", "nan"],
+        ["finetune", "x", "--out", "y", "--images", "digits", "--weight", "0"],
+        ["finetune", "x", "--out", "y", "--images", "digits", "--arm", "tbc"],
         ["sample", "x"],
     ],
 )
-def test_numbers_out_of_range(capsys, arguments):
+def test_values_out_of_range(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
     assert arguments[0] in capsys.readouterr().err

@@ -25,6 +25,7 @@ def test_every_station_has_settings_a_figure_and_a_place():
         station = gallery.load(name)
         assert (station.title, station.notes) == gallery.titles()[name]
         assert gallery.reads(name) == station.reads, "what the text says is what runs"
+        assert gallery.trained_once(name) is station.trained_once
         assert len(station.description()["about"]) > 100, "a paragraph for the report page"
     orders = [gallery.load(name).order for name in names]
     assert len(set(orders)) == len(orders)
@@ -44,6 +45,17 @@ def test_dvc_yaml_runs_every_station_after_those_that_it_reads():
                 assert (entry["reads"],) == gallery.reads(name)
     deps = " ".join(stages["prior"]["do"]["deps"])
     assert all(f"/stations/{name}.safetensors" in deps for name in gallery.reads("prior"))
+
+
+def test_stations_with_one_training_are_those_that_train_no_network_a_seed():
+    """One seed beside the sampling seeds, or one alone, or another station's network: one training, whatever the seeds."""
+    block = PARAMS["gallery"]["gallery"]
+    for name in gallery.names():
+        several, own = "seeds" in block[name], "seed" in block[name]
+        if name == "forward":  # trains nothing
+            assert not gallery.trained_once(name)
+        else:
+            assert gallery.trained_once(name) == bool(own or gallery.reads(name) or not several), name
 
 
 def test_an_unknown_station_is_named():

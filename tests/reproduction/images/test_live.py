@@ -15,7 +15,7 @@ from mlegfn.training.scratch import Scratch
 from reproduction.images import live
 
 SHORT = {"pretrain__checkpoints": [4, 8], "pretrain__stop": 9, "machine__save_every_minutes": 1e-9}
-SHORT |= {"finetune__all__seeds": [0]}
+SHORT |= {"pretrain__seeds": [0]}
 PLAIN, WATCHED = image_settings(**SHORT), image_settings(**SHORT, machine__live="tensorboard")
 
 
@@ -76,16 +76,16 @@ def test_curves_are_the_log_and_artifacts_are_the_same(prepared, tmp_path, monke
                     run_stage("images.pretrain", settings)
             monkeypatch.setattr(Scratch, "save", save)
         run_stage("images.pretrain", settings)
-        run_stage("images.finetune", settings, "tbc")
+        run_stage("images.finetune", settings, "simple_tbc")
         made.append(outputs())
     assert made[0] == made[1] and len(made[0]) > 10
     assert not (tmp_path / "None/results/smoke/logs").exists()
 
-    found = curves("pretrain@smoke-8")
-    assert found == logged("pretrain/8.json")
+    found = curves("pretrain@smoke-8-0")
+    assert found == logged("pretrain/8-0.json")
     assert {"loss", "grad_norm"} <= set(found) and [step for step, _ in found["loss"]] == [5, 6, 7, 8]
-    tuned = curves("finetune@smoke-tbc-4-0")
-    assert tuned == logged("finetune/tbc/4-0.json")
+    tuned = curves("finetune@smoke-simple_tbc-4-0")
+    assert tuned == logged("finetune/simple_tbc/4-0.json")
     assert len(tuned) > 2 and [step for step, _ in tuned["loss"]] == [1, 2, 3, 4]
 
 
@@ -120,7 +120,7 @@ def test_a_run_that_was_not_watched_shows_its_past(prepared, tmp_path, monkeypat
         run_stage("images.pretrain", PLAIN)
     monkeypatch.setattr(Scratch, "save", save)
     run_stage("images.pretrain", WATCHED)
-    assert [step for step, _ in curves("pretrain@smoke-8")["loss"]] == [5, 6, 7, 8]
+    assert [step for step, _ in curves("pretrain@smoke-8-0")["loss"]] == [5, 6, 7, 8]
 
 
 def stage_of(settings):

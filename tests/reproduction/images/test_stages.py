@@ -1,17 +1,20 @@
 """The stages of the image experiment: parts are kept, one process is as good as several, artifacts are equal bytes."""
 
 import json
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-from helpers.image_stages import Counted, OneBlock, image_settings, prepare, run_all, run_stage
+import torch
+from helpers.image_stages import ARMS, Counted, OneBlock, image_settings, prepare, run_all, run_stage
 
 from mlegfn.artifacts import read_json
 from mlegfn.data import digits, load_images
 from mlegfn.errors import Interrupted, UserError
 from mlegfn.training.scratch import Scratch
+from reproduction.images import nll
 from reproduction.stage import Stage
 
 
@@ -76,61 +79,65 @@ def test_nothing_is_computed_again(here, trained):
 
 
 def test_a_new_seed_costs_that_seed_alone(here, trained):
-    before, settings = contents(), image_settings(finetune__all__seeds=[0, 1, 5])
+    before, settings = contents(), image_settings(pretrain__seeds=[0, 1, 5])
     run_all(settings, until="images.quality")
     assert trained == [
-        *(f"finetune@smoke-{arm}: {step}-5" for arm in ("simple", "vlb", "tbc") for step in (4, 8)),
-        *(f"nll@smoke-{arm}: {step}-5" for arm in ("simple", "vlb", "tbc") for step in (4, 8)),
+        *(f"pretrain@smoke: {step}-5" for step in (4, 8, 12)),
+        *(f"finetune@smoke-{arm}: {step}-5" for arm in ARMS for step in (4, 8)),
+        *(f"baseline_nll@smoke: {step}-5" for step in (4, 8, 12)),
+        *(f"nll@smoke-{arm}: {step}-5" for arm in ARMS for step in (4, 8)),
     ]
     after = contents()
     assert before.items() <= after.items()
-    fewer = image_settings(finetune__all__seeds=[0])
+    fewer = image_settings(pretrain__seeds=[0])
     run_all(fewer, until="images.quality")
-    names = {name for name in contents() if "-1" in name or "-5" in name}
+    names = {name for name in contents() if re.search(r"\d-[15]\b", name)}
     assert not names, "what is no longer asked for is deleted"
 
 
 def test_a_later_checkpoint_costs_that_checkpoint_alone(here, trained):
+    """log p is estimated at the last checkpoint, so the runs from what was the last one are measured again."""
     before = contents()
-    settings = image_settings(
-        pretrain__checkpoints=[4, 8, 12], pretrain__stop=14, finetune__all__seeds=[0, 1]
-    )
-    for module, item in (("images.pretrain", None), ("images.finetune", "vlb"), ("images.nll", "vlb")):
+    settings = image_settings(pretrain__checkpoints=[4, 8, 12], pretrain__stop=14)
+    for module, item in (("images.pretrain", None), ("images.finetune", "simple"), ("images.nll", "simple")):
         run_stage(module, settings, item)
     assert trained == [
-        "pretrain@smoke: 14",
-        "finetune@smoke-vlb: 12-0",
-        "finetune@smoke-vlb: 12-1",
-        "nll@smoke-vlb: 12-0",
-        "nll@smoke-vlb: 12-1",
+        *(f"pretrain@smoke: 14-{seed}" for seed in (0, 1)),
+        *(f"finetune@smoke-simple: 12-{seed}" for seed in (0, 1)),
+        *(f"nll@smoke-simple: {step}-{seed}" for step in (8, 12) for seed in (0, 1)),
     ]
-    assert before.items() <= contents().items()
+    after = contents()
+    assert all(after[name] == content for name, content in before.items() if "/nll/simple/8-" not in name)
 
 
-@pytest.mark.parametrize("change", [{"finetune__tbc__weight": 0.5}, {"finetune__tbc__anchor": "simple"}])
-def test_what_only_tbc_reads_leaves_the_other_arms_alone(here, trained, change):
+@pytest.mark.parametrize(
+    "change", [{"finetune__simple_tbc__weight": [0.5, 0.6]}, {"finetune__simple_tbc__loss": "huber"}]
+)
+def test_what_one_arm_reads_leaves_the_others_alone(here, trained, change):
     settings = image_settings(**change)
     before = contents()
     run_stage("images.finetune", settings, "simple")
-    run_stage("images.finetune", settings, "vlb")
+    run_stage("images.finetune", settings, "reweighted")
     assert trained == [] and contents() == before
-    run_stage("images.finetune", settings, "tbc")
-    assert trained == [f"finetune@smoke-tbc: {step}-{seed}" for step in (4, 8) for seed in (0, 1)]
+    run_stage("images.finetune", settings, "simple_tbc")
+    assert len(trained) == 2 + 4 and all(name.startswith("finetune@smoke-simple_tbc: ") for name in trained)
     changed = [name for name, content in contents().items() if before.get(name) != content]
-    assert changed and all("/tbc/" in name for name in changed)
+    assert changed and all("/simple_tbc/" in name for name in changed)
 
 
 def test_what_every_arm_spends_is_read_by_every_arm(here, trained):
     run_stage("images.finetune", image_settings(finetune__all__consistency__images=1), "simple")
-    assert len(trained) == 4
+    assert len(trained) == 2 + 4
 
 
-@pytest.mark.parametrize("arm, resumes", [("simple", True), ("tbc", False)])
+@pytest.mark.parametrize("arm, resumes", [("simple", True), ("simple_tbc", False)])
 def test_a_half_done_fine_tune_goes_on_where_its_settings_are_as_they_were(
     here, monkeypatch, capsys, arm, resumes
 ):
-    """Interrupted, then `tbc`'s weight is edited: the state of `simple` is still used, that of `tbc` is not."""
-    settings = image_settings(finetune__all__seeds=[0, 7], machine__save_every_minutes=1e-9)
+    """Interrupted, then λ is edited: the state of `simple` is still used, that of `simple_tbc` is not."""
+    settings = image_settings(
+        pretrain__seeds=[0, 1], machine__save_every_minutes=1e-9, finetune__all__evaluate_at=[2, 5]
+    )
     save = Scratch.save
 
     def stops(scratch, state):
@@ -143,12 +150,92 @@ def test_a_half_done_fine_tune_goes_on_where_its_settings_are_as_they_were(
         run_stage("images.finetune", settings, arm)
     monkeypatch.setattr(Scratch, "save", save)
     capsys.readouterr()
-    run_stage("images.finetune", image_settings(finetune__all__seeds=[0, 7], finetune__tbc__weight=0.5), arm)
+    edited = settings.finetune.simple_tbc.model_copy(update={"weight": [0.5, 0.6]})
+    finetune = settings.finetune.model_copy(update={"simple_tbc": edited})
+    run_stage("images.finetune", settings.model_copy(update={"finetune": finetune}), arm)
     assert ("resuming at step 3" in capsys.readouterr().out) is resumes
 
 
+# ---------------------------------------------------------------- the choice of an arm's settings
+
+
+def choice(arm):
+    return read_json(f"results/smoke/images/metrics/finetune/{arm}/choice.json")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_lowest_validation_nll_is_chosen_and_trained_with(here, arm):
+    found = choice(arm)
+    values = [one["bits_per_dim"] for one in found["tried"]]
+    assert len(values) == 2 and len(set(values)) == 2
+    best = found["tried"][values.index(min(values))]["trial"]
+    assert found["chosen"] == best and found["checkpoint"] == 8 and found["seed"] == 0
+    for seed in (0, 1):
+        run = read_json(f"results/smoke/images/metrics/finetune/{arm}/4-{seed}.json")
+        assert {key: run["optimizer"][key] for key in ("lr", "warmup")} == {
+            k: best[k] for k in ("lr", "warmup")
+        }
+        assert run["lambda"] == best.get("weight", 0.0)
+
+
+def test_test_images_decide_nothing(here, trained):
+    """Other test images, the training images as they are: the same choice, from the same numbers."""
+    before = {arm: choice(arm) for arm in ARMS}
+    run_stage("images.fetch", image_settings(data__test_limit=9))
+    for arm in ARMS:
+        shutil.rmtree(f"results/smoke/images/metrics/finetune/{arm}")
+        run_stage("images.finetune", image_settings(data__test_limit=9), arm)
+        assert choice(arm) == before[arm]
+    assert trained
+
+
+def test_validation_images_are_trained_on_by_nobody(here, monkeypatch):
+    """No index in common: what a training sees holds none of them, and they are cut from the training images."""
+    from reproduction.images import inputs, pretrain
+
+    stage = Stage("images.pretrain", "smoke", None, OneBlock(image_settings()))
+    data, validation = inputs.splits(stage)
+    whole = load_images("data/smoke")
+    assert len(data.train_images) + len(validation) == len(whole.train_images) == 64 and len(validation) == 16
+
+    def rows(images):
+        return sorted(map(bytes, images.flatten(1).numpy()))
+
+    assert rows(whole.train_images) == sorted(rows(data.train_images) + rows(validation))
+    assert torch.equal(data.test_images, whole.test_images)
+    seen = []
+
+    class Recording(pretrain.Resident):
+        def __init__(self, images, *rest):
+            seen.append(images)
+            super().__init__(images, *rest)
+
+    monkeypatch.setattr(pretrain, "Resident", Recording)
+    run_stage("images.pretrain", image_settings(pretrain__seeds=[0, 1, 3]))
+    assert seen and all(torch.equal(images, data.train_images) for images in seen)
+
+
+def test_a_combination_that_diverges_is_not_chosen(here, capsys):
+    run_stage("images.finetune", image_settings(finetune__simple__lr=[1e9, 0.0005]), "simple")
+    found = choice("simple")
+    assert found["chosen"]["lr"] == 0.0005 and found["tried"][0]["bits_per_dim"] is None
+
+
+def test_no_gradient_is_clipped(here):
+    for arm in ARMS:
+        for run in ("4-0", "8-1"):
+            log = read_json(f"results/smoke/images/metrics/finetune/{arm}/{run}.json")
+            assert (
+                log["clipped_share"] == 0
+                and max(e["grad_norm"] for e in log["log"]) < log["optimizer"]["clip"]
+            )
+    tight = {"finetune__all__optimizer__clip": 1e-6}
+    run_stage("images.finetune", image_settings(**tight), "simple")
+    assert read_json("results/smoke/images/metrics/finetune/simple/4-0.json")["clipped_share"] == 1
+
+
 MODEL = ["compute__evaluation", "compute__channels_last", "network__dropout", "diffusion__beta_end"]
-TRAINING = [*MODEL, "compute__precision", "data__flip", "nll__batch"]
+TRAINING = [*MODEL, "compute__precision", "data__flip", "data__validation", "nll__batch"]
 VALUES = {
     "compute__precision": "bf16",
     "compute__evaluation": "bf16",
@@ -158,13 +245,13 @@ VALUES = {
     "data__flip": True,
     "nll__batch": 64,
     "nll__seed": 1,
-    "pretrain__seed": 1,
+    "data__validation": 20,
     "pretrain__batch": 4,
     "quality__seed": 1,
     "finetune__all__batch": 4,
     "finetune__all__evaluate_at": [2, 3],
     "finetune__all__consistency__chunk": 3,
-    "finetune__tbc__weight": 1.0,
+    "finetune__simple_tbc__per_dimension": True,
     "machine__save_every_minutes": 9.0,
     "compute__cuda_graphs": True,
 }
@@ -173,29 +260,31 @@ VALUES = {
 @pytest.mark.parametrize(
     "module, item, reached",
     [
-        ("images.pretrain", None, [*TRAINING, "pretrain__seed", "pretrain__batch"]),
+        ("images.pretrain", None, [*TRAINING, "pretrain__batch"]),
         (
             "images.finetune",
-            "tbc",
+            "simple_tbc",
             [
                 *TRAINING,
                 "finetune__all__batch",
                 "finetune__all__evaluate_at",
                 "finetune__all__consistency__chunk",
-                "finetune__tbc__weight",
+                "finetune__simple_tbc__per_dimension",
             ],
         ),
-        ("images.nll", "baseline", [*MODEL, "nll__batch", "nll__seed"]),
+        ("images.baseline_nll", None, [*MODEL, "nll__batch", "nll__seed"]),
         ("images.quality", None, [*MODEL, "quality__seed"]),
     ],
 )
 def test_a_change_reaches_the_parts_that_depend_on_it(here, module, item, reached):
     """The first part of a stage: whether it is finished still, after each change of one setting."""
     calls = {
-        "images.pretrain": lambda module, stage: module.part_of(stage, 4, None),
-        "images.finetune": lambda module, stage: module.part_of(stage, "tbc", 4, 0),
-        "images.nll": lambda module, stage: module.part_of(stage, "baseline", 4, None),
-        "images.quality": lambda module, stage: module.part_of(stage, "baseline", 8, None),
+        "images.pretrain": lambda module, stage: module.part_of(stage, 4, 0, None),
+        "images.finetune": lambda module, stage: module.part_of(
+            stage, "simple_tbc", 4, 0, choice("simple_tbc")["chosen"]
+        ),
+        "images.baseline_nll": lambda module, stage: nll.part_of(stage, "baseline", 4, 0),
+        "images.quality": lambda module, stage: module.part_of(stage, "baseline", 8, 0),
     }
     for key, value in VALUES.items():
         stage = Stage(module, "smoke", item, OneBlock(image_settings(**{key: value})))
@@ -205,13 +294,13 @@ def test_a_change_reaches_the_parts_that_depend_on_it(here, module, item, reache
 
 def test_quality_is_a_function_of_its_seed(here):
     first, second = (
-        read_json(f"results/smoke/images/metrics/quality/{run}.json") for run in ("baseline-8", "8-tbc-0")
+        read_json(f"results/smoke/images/metrics/quality/{run}.json") for run in ("baseline", "simple_tbc")
     )
-    assert (first["step"], second["step"], second["seed"], first["seed"]) == (8, 12, 0, None)
+    assert (first["step"], second["step"], second["seed"], first["seed"]) == (8, 12, 0, 0)
     assert first["images"] == 8 and first["fid"] is None and first["why"].startswith("not measured")
     assert first["sliced_wasserstein"] != second["sliced_wasserstein"]
     run_stage("images.quality", image_settings(quality__seed=1))
-    again = read_json("results/smoke/images/metrics/quality/baseline-8.json")
+    again = read_json("results/smoke/images/metrics/quality/baseline.json")
     assert again["sliced_wasserstein"] != first["sliced_wasserstein"]
 
 
@@ -230,11 +319,16 @@ def test_a_network_that_cannot_be_built_names_its_key(here):
 
 
 def test_metrics_say_what_was_done(here):
-    log = json.loads(Path("results/smoke/images/metrics/finetune/tbc/4-1.json").read_text())
-    assert (log["arm"], log["checkpoint"], log["seed"], log["steps"]) == ("tbc", 4, 1, 4)
-    assert (log["likelihood_term"], log["lambda"], len(log["log"])) == ("vlb", 0.0001, 4)
+    log = json.loads(Path("results/smoke/images/metrics/finetune/simple_tbc/4-1.json").read_text())
+    assert (log["arm"], log["checkpoint"], log["seed"], log["steps"]) == ("simple_tbc", 4, 1, 4)
+    assert (log["likelihood_term"], log["term_over_chains"], len(log["log"])) == ("simple", "consistency", 4)
+    assert log["lambda"] == log["weight_of_term"] == choice("simple_tbc")["chosen"]["weight"]
     other = json.loads(Path("results/smoke/images/metrics/finetune/simple/4-1.json").read_text())
     assert (other["likelihood_term"], other["lambda"]) == ("simple", 0.0)
     assert other["network_evaluations"] == log["network_evaluations"]  # one pass: every arm spends the same
-    found = json.loads(Path("results/smoke/images/metrics/nll/tbc/4-1.json").read_text())
-    assert [point["step"] for point in found["points"]] == [6, 8] and found["arm"] == "tbc"
+    found = json.loads(Path("results/smoke/images/metrics/nll/simple_tbc/4-1.json").read_text())
+    assert [point["step"] for point in found["points"]] == [6, 8] and found["arm"] == "simple_tbc"
+    assert found["log_p"] is None
+    last = read_json("results/smoke/images/metrics/nll/simple_tbc/8-1.json")["log_p"]
+    assert last["images"] == len(last["per_image"]["log_p"]) == 4 and last["trajectories"] == 4
+    assert last["log_p"] > last["elbo"] and last["variance"] > 0

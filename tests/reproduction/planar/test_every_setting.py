@@ -27,7 +27,7 @@ PIPELINE = Pipeline(
     changes=TINY,
     skipped={"checkerboard"},
     others={
-        "arms": ["simple", "tbc", "vlb"],
+        "arms": ["simple", "vlb_tbc", "vlb"],
         "consistency.chunk": 3,
         "importance_samples": 6,  # 12 are more than the cap
         "importance_samples_cap": 16,

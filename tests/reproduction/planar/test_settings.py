@@ -14,8 +14,8 @@ SMOKE = settings_of(Planar, "planar")
     [
         ("seeds", [0, 0], "names something twice"),
         ("seeds", [], "expected a list (at least one), each an integer ≥ 0, got []"),
-        ("arms", ["simple", "simple", "tbc"], "names something twice"),
-        ("arms", ["simple", "vlb"], "must include simple and tbc, which the figure compares"),
+        ("arms", ["simple", "simple", "vlb_tbc"], "names something twice"),
+        ("arms", ["simple", "vlb"], "must be simple and vlb_tbc, which the figure compares"),
         ("importance_samples", 3, "must be even: half of it shows the convergence"),
         ("importance_samples_cap", 2, "must not be below importance_samples, 4"),
         ("mmd_points", 17, "must be at most sample_points, 16"),

@@ -99,7 +99,7 @@ def test_a_seed_that_is_added_costs_that_seed(tmp_path, monkeypatch):
 # Settings that every part of the training reads, with values for which all of them matter.
 BASE = ONE_SEED
 for path, value in {
-    ("arms",): ["simple", "vlb", "tbc"],
+    ("arms",): ["simple", "vlb", "vlb_tbc"],
     ("optimizer", "warmup"): 3,
     ("consistency", "chain"): "respaced",
     ("consistency", "chain_steps"): 3,
@@ -114,7 +114,7 @@ for path, value in {
 
 CHANGED = {
     ("seeds",): [1, 0],
-    ("arms",): ["simple", "tbc"],
+    ("arms",): ["simple", "vlb_tbc"],
     ("diffusion", "beta_schedule"): "cosine",
     ("diffusion", "variance"): "small",
     ("diffusion", "variance_samples"): 8,
@@ -128,7 +128,7 @@ CHANGED = {
     ("importance_samples_cap",): 16,
 }
 SAME = {("diffusion", "decoder"), ("consistency", "chunk")}  # of images; of the memory
-ARM = {"simple-0", "vlb-0", "tbc-0"}
+ARM = {"simple-0", "vlb-0", "vlb_tbc-0"}
 
 
 def other(path):
@@ -163,7 +163,7 @@ def test_every_setting_reaches_what_depends_on_it(kept, path):
     if path[0] in ("finetune_steps", "finetune_optimizer"):
         assert computed == ARM
     if path[0] == "anchor" or path[-1] in ("weight", "weight_warmup", "loss", "huber_delta", "per_dimension"):
-        assert computed == {"tbc-0"}
+        assert computed == {"vlb_tbc-0"}
     if path[0] in ("test_points", "importance_samples", "importance_samples_cap", "precision", "arms"):
         assert not computed
     if path[0] == "mmd_repeats":

@@ -1,4 +1,7 @@
-"""A checkout with the committed results, of which dvc.lock and run records know different parts, and its page."""
+"""A checkout with results, of which dvc.lock and run records know different parts, and its page.
+
+Those of the images of digits are made up; the others are the committed ones.
+"""
 
 import contextlib
 import json
@@ -6,7 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers import synthetic_images as synthetic
+from helpers.image_stages import image_settings, prepare, run_stage
 
+from reproduction.drawing import style
 from reproduction.site import build, gather
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -30,7 +36,7 @@ RECORD = {
     "wall_s": 12.34,
     "peak_memory_mib": 321.0,
     "parameters": {"images.digits.pretrain.batch": 64, "images.digits.data.path": None},
-    "seeds": {"images.digits.finetune.all.seeds": [0, 1, 2]},
+    "seeds": {"images.digits.pretrain.seeds": [0, 1, 2]},
     "inputs": {"results/digits/images/metrics": "5718285b568be8529abe60717e52ef5b.dir"},
     "outputs": OUTPUTS[RECORDED],
     "device": {"kind": "cpu", "name": "<i>a processor</i>", "cores": 2, "machine": "x86_64"},
@@ -62,15 +68,31 @@ def link_settings(root):
         (root / name).symlink_to(REPOSITORY / name)
 
 
+def write_images(root):
+    """Results of the images of digits with every arm: one claim of each outcome that the page has a word for."""
+    settings = image_settings("digits")
+    with contextlib.chdir(prepare(root)), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "FORMATS", ("svg",))
+        synthetic.write(
+            settings,
+            "results",
+            shifts={**synthetic.SHIFTS, "reweighted": synthetic.SHIFTS["simple_tbc"]},  # undecided
+            gains={**synthetic.GAINS, "simple_tbc": -0.3},  # refuted
+        )
+        synthetic.write_samples(settings, "results")
+        run_stage("images.report", settings, scale="digits", arms=synthetic.ARMS)
+
+
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):
     """The folder."""
     root = tmp_path_factory.mktemp("checkout")
     link_settings(root)
+    write_images(root)
     for scale in SCALES:
         for part in REPOSITORY.glob(f"results/{scale}/*/*"):
             link = root / part.relative_to(REPOSITORY)
-            if part.name != "provenance":
+            if part.name != "provenance" and (scale, part.parent.name) != ("digits", "images"):
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(part)
     write_lock(root, OUTPUTS)

@@ -5,10 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers import synthetic_images as synthetic
 
 from mlegfn.errors import UserError
-from reproduction.site import build, charts, gather
+from reproduction.images.report import tables
+from reproduction.site import artifacts, build, charts, gather
+from reproduction.verdicts import statistics
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -17,15 +21,18 @@ def figures(site):
     return [at for section in site["sections"] for figure in section["figures"] for at in figure["scales"]]
 
 
+def results(root, pattern):
+    """Files of results, but for those of a former version."""
+    found = root.glob(f"results/*/*/{pattern}")
+    return [path for path in found if not artifacts.former(path.parts[-4], path.parts[-3], root)]
+
+
 def test_every_figure_and_every_verdict_is_on_the_page(page):
-    drawn = {
-        f"{path.parts[-3]}-{path.stem}-{path.parts[-4]}"
-        for path in page.root.glob("results/*/*/figures/*.svg")
-    }
+    drawn = {f"{path.parts[-3]}-{path.stem}-{path.parts[-4]}" for path in results(page.root, "figures/*.svg")}
     assert {at["id"] for at in figures(page.site)} == drawn
     for at in figures(page.site):
         assert len(at["alt"]) > 80 and f'id="{at["id"]}"' in page.html
-    verdicts = list(page.root.glob("results/*/*/report/verdict.json"))
+    verdicts = results(page.root, "report/verdict.json")
     assert len(page.site["verdicts"]) == sum(len(json.loads(path.read_text())["claims"]) for path in verdicts)
 
 
@@ -99,30 +106,49 @@ def test_it_names_no_address_that_a_browser_would_fetch(page):
     assert not re.findall(r"(?:src|srcset|action)=[\"']?(?!data:)[^\"'> ]+|@import|url\((?!data:)", ours)
 
 
+def of_seeds(folder, model, step, number=-1):
+    """One point of the models of all three seeds, as their files hold it."""
+    files = [folder / "nll" / model / f"{step}-{seed}.json" for seed in range(3)]
+    return [json.loads(file.read_text())["points"][number] for file in files]
+
+
 def test_a_chart_holds_the_measured_values(page):
     points = page.site["charts"]["nll-digits"]["datasets"]["points"]
     folder = page.root / "results/digits/images/metrics"
     baseline = {row["steps"]: row for row in points if row["series"] == "baseline"}
-    assert len(baseline) == 6 and {row["series"] for row in points} == set(charts.ARMS)
+    assert list(baseline) == [600, 1200, 1500]
     for step, row in baseline.items():
-        measured = json.loads((folder / f"nll/baseline/{step}.json").read_text())["points"][0]["bits_per_dim"]
-        spent = json.loads((folder / f"pretrain/{step}.json").read_text())["network_evaluations"]
-        assert row["value"] == pytest.approx(measured, rel=1e-5)
+        measured = [point["bits_per_dim"] for point in of_seeds(folder, "baseline", step)]
+        spent = json.loads((folder / f"pretrain/{step}-0.json").read_text())["network_evaluations"]
+        assert row["value"] == pytest.approx(np.mean(measured), rel=1e-5)
+        assert (row["low"], row["high"]) == pytest.approx(statistics.student(measured)[1:], rel=1e-5)
         assert row["evaluations"] == spent["forward"] + spent["backward"]
-    last = max((row for row in points if row["line"] == "tbc 300"), key=lambda row: row["steps"])
-    runs = [json.loads((folder / f"nll/tbc/300-{seed}.json").read_text())["points"][-1] for seed in range(3)]
-    assert last["steps"] == runs[0]["step"]
-    assert last["value"] == pytest.approx(sum(run["bits_per_dim"] for run in runs) / 3, rel=1e-5)
+    for arm in charts.ARMS.keys() - {"baseline"}:
+        for step in (600, 1200):
+            first, *_, last = (row for row in points if row["line"] == f"{arm} {step}")
+            runs = of_seeds(folder, arm, step)
+            assert first["value"] == baseline[step]["value"]
+            assert last["steps"] == runs[0]["step"]
+            assert last["value"] == pytest.approx(np.mean([run["bits_per_dim"] for run in runs]), rel=1e-5)
+
+
+def test_every_series_of_a_chart_has_a_title_and_a_colour(page):
+    styles = (REPOSITORY / "src/reproduction/site/static/page.css").read_text()
+    for arm in charts.ARMS:
+        assert styles.count(f"--{arm.replace('_', '-')}: #") == 2  # light and dark
+        assert f'<input type="checkbox" value="{arm}"' in page.html
 
 
 def test_the_changes_of_the_terms_add_up_to_that_of_the_nll(page):
     points = page.site["charts"]["terms-digits"]["datasets"]["points"]
-    folder = page.root / "results/digits/images/metrics/nll"
-    before = json.loads((folder / "baseline/600.json").read_text())["points"][0]["bits_per_dim"]
-    runs = [json.loads((folder / f"vlb/600-{seed}.json").read_text())["points"][-1] for seed in range(3)]
-    change = sum(run["bits_per_dim"] for run in runs) / 3 - before
-    rows = [row for row in points if row["series"] == "vlb" and row["checkpoint"] == "600"]
-    assert sum(row["value"] for row in rows) / 1000 == pytest.approx(change, abs=1e-4)
+    folder = page.root / "results/digits/images/metrics"
+    for arm in charts.ARMS.keys() - {"baseline"}:
+        means = [
+            np.mean([run["bits_per_dim"] for run in of_seeds(folder, model, 600)])
+            for model in (arm, "baseline")
+        ]
+        rows = [row for row in points if row["series"] == arm and row["checkpoint"] == "600"]
+        assert sum(row["value"] for row in rows) / 1000 == pytest.approx(means[0] - means[1], abs=1e-6)
 
 
 @pytest.fixture
@@ -169,3 +195,39 @@ def test_a_scale_that_params_yaml_has_lost_is_shown_without_a_command(small):
     (older,) = (scale for scale in site["scales"] if scale["name"] == "older")
     assert older["command"] is None and older["sections"] == ["32 bits"] and not older["recorded"]
     assert "not in params.yaml" in build.render(site)
+
+
+def test_results_of_a_former_version_are_named_and_not_shown(small):
+    """Other arms and claims stood behind them, whose names some of today's have."""
+    images = small.parent / "images"
+    verdict = {"id": "vlb-at-equal-steps", "verdict": "not reproduced"}
+    for path, text in {
+        "figures/figure1.svg": "<svg/>",
+        "tables/nll.csv": "checkpoint,arm,step,bits_per_dim\n300,baseline,300,2.5\n300,tbc,340,2.4\n",
+        "metrics/nll/baseline/300.json": "{}",
+        "report/verdict.json": json.dumps({"claims": [verdict]}),
+    }.items():
+        (images / path).parent.mkdir(parents=True, exist_ok=True)
+        (images / path).write_text(text)
+    site = gather.gather()
+    assert all(at["id"].startswith("bits-") for at in figures(site)) and not site["charts"]
+    assert {row["experiment"] for row in site["verdicts"]} == {"bits"}
+    for section in site["sections"]:
+        former = [scale["name"] for scale in section["missing"] if scale["former"]]
+        assert former == (["digits"] if section["id"] in ("likelihood", "trajectories") else [])
+    html = build.render(site)
+    assert html.count("make reproduce SCALE=digits</code>; what lies here was made by a former version") == 2
+
+
+def test_a_scale_with_one_seed_and_few_arms_has_its_charts(small):
+    settings = synthetic.settings(seeds=(4,))
+    arms, metrics = ["simple", "simple_tbc"], small.parents[1]
+    made = synthetic.write(settings, metrics, arms=arms)
+    for name, text in tables.make(made).items():
+        (small.parent / "images/tables").mkdir(exist_ok=True)
+        (small.parent / "images/tables" / name).write_text(text)
+    drawn = charts.nll("digits")
+    assert [series["key"] for series in drawn["series"]] == ["baseline", *arms]
+    points = drawn["spec"]["datasets"]["points"]
+    assert all(row["low"] == row["value"] == row["high"] and row["spread"] == "one model" for row in points)
+    assert {row["series"] for row in charts.terms("digits")["spec"]["datasets"]["points"]} == set(arms)

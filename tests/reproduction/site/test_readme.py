@@ -1,5 +1,6 @@
 """README and docs quote what the committed results say."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -52,17 +53,30 @@ def test_other_results_would_be_seen(tmp_path):
     source = ROOT / "results/digits/images/report/verdict.json"
     file = tmp_path / source.relative_to(ROOT)
     file.parent.mkdir(parents=True)
-    text = source.read_text()
-    swapped = (
-        text.replace('"not reproduced"', '"?"')
-        .replace('"reproduced"', '"not reproduced"')
-        .replace('"?"', '"reproduced"')
-    )
-    for content in (text, swapped):
-        file.write_text(content)
-        outcome = quotations.digits_outcome(tmp_path)
-        assert ("does not beat the baseline" in outcome) == (content == swapped)
-    assert "**reproduced**" in quotations.verdicts("digits", "images")(tmp_path)
+    report = json.loads(source.read_text())
+    for verdict in ("reproduced", "refuted", "undecided"):
+        for row in report["claims"]:
+            row["verdict"] = verdict
+        file.write_text(json.dumps(report))
+        assert f"from every checkpoint: {verdict} at `digits`" in quotations.digits_outcome(tmp_path)
+        assert f"**{verdict}**" in quotations.verdicts("digits", "images")(tmp_path)
+
+
+def test_the_setting_of_a_scale_is_that_of_its_baselines(page, tmp_path):
+    said = quotations.setting("digits")(page.root)
+    assert "60 test images of 64 values and 17 levels, a U-Net of 1,234 parameters, T = 50" in said
+    assert "1,500 steps to 2.86 bits/dim, 3 pretraining seeds, each with its own fine-tunes" in said
+    (tmp_path / "results/digits/images/tables").mkdir(parents=True)  # without the table of the search
+    assert "a former version" in quotations.setting("digits")(tmp_path)
+
+
+def test_an_undecided_verdict_is_quoted_with_what_it_could_not_have_seen(tmp_path):
+    file = tmp_path / "results/digits/images/report/verdict.json"
+    file.parent.mkdir(parents=True)
+    row = {"claim": "A claim", "estimate": 1.0, "detail": "the count; what could not be seen; a note"}
+    for verdict, said in (("undecided", "the count; what could not be seen"), ("refuted", "the count")):
+        file.write_text(json.dumps({"claims": [{**row, "verdict": verdict}]}))
+        assert quotations.verdicts("digits", "images")(tmp_path) == f"- A claim: **{verdict}** ({said})"
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,14 @@ def test_a_scale_without_results_is_left_out(tmp_path):
     for folder in (one / "planar/tables", one / "images/tables", one / "images/report", two / "logs"):
         folder.mkdir(parents=True)
     shutil.copy(REPOSITORY / "results/digits/planar/tables/planar.csv", one / "planar/tables")
-    (one / "images/tables/nll.csv").write_text("arm,step,bits_per_dim\nsimple,3,\ntbc,3,2.5\n")
+    (one / "images/tables/nll.csv").write_text("arm,step,bits_per_dim\nsimple,3,\nsimple_tbc,3,2.5\n")
     claims = [
         {"id": "a", "verdict": "reproduced", "estimate": -1.5},
         {"id": "b", "verdict": "open", "estimate": None},
     ]
     (one / "images/report/verdict.json").write_text(json.dumps({"claims": claims}))
     result = summary.summary(tmp_path)
-    assert list(result) == ["one"] and result["one"]["nll"] == {"tbc": {"3": 2.5}}
+    assert list(result) == ["one"] and result["one"]["nll"] == {"simple_tbc": {"3": 2.5}}
     assert set(result["one"]["planar"]["moons"]) >= {"ddpm", "mle_gfn"}
     assert result["one"]["claims"] == {
         "a": {"verdict": "reproduced", "estimate": -1.5},

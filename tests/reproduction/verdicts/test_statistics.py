@@ -1,4 +1,4 @@
-"""Intervals against scipy, against simulation, and joined into one verdict."""
+"""Intervals against scipy and against simulation."""
 
 import numpy as np
 import pytest
@@ -80,27 +80,3 @@ def test_bootstrap_agrees_with_theory_where_there_are_many_seeds():
     wide = statistics.paired(differences)
     assert (low, high) == pytest.approx((wide.low, wide.high), abs=0.08)
     assert (low, high) == statistics.bootstrap(differences, draws=2000)
-
-
-@pytest.mark.parametrize(
-    "outcomes, expected",
-    [
-        ([True, True], True),
-        ([True, False], False),
-        ([True, None], None),
-        ([False, None], False),
-        ([], None),
-    ],
-)
-def test_every(outcomes, expected):
-    assert statistics.every(outcomes) is expected
-
-
-def test_intersection_union_keeps_its_level():
-    """One of five parts is exactly null, the others hold: all five pass together in at most 2.5 % of cases."""
-    generator, n, passed = np.random.default_rng(6), 1500, 0
-    for _ in range(n):
-        means = np.array([0, -9, -9, -9, -9])
-        parts = [statistics.student(mean + generator.normal(size=3)) for mean in means]
-        passed += statistics.every(high < 0 for _, _, high in parts) is True
-    assert passed / n < 0.025 + 3 * (0.025 / n) ** 0.5

@@ -67,7 +67,7 @@ def test_dvcs_words_made_short():
 
 def test_scales_of_stage_names():
     names = {
-        "finetune@cifar10_hour-tbc": "cifar10_hour",
+        "finetune@cifar10_hour-simple_tbc": "cifar10_hour",
         "fetch@smoke": "smoke",
         "family@digits-any_order": "digits",
     }
@@ -167,6 +167,14 @@ def test_a_dvc_lock_that_was_cut_short_is_that_of_before(locked, size, capsys):
     dvc.repair()
     assert Path("dvc.lock").read_text() == whole
     assert "cut short by a kill" in capsys.readouterr().out
+
+
+def test_what_dvc_was_linking_when_it_was_killed_is_removed(locked):
+    left, ours = Path("results/s/.kOPRMga0qfZHonOqv-06Xw.tmp"), Path("results/s/.notes.tmp")
+    left.parent.mkdir(parents=True)
+    left.touch(), ours.touch()
+    dvc.repair()
+    assert not left.exists() and ours.exists()
 
 
 def test_a_broken_dvc_lock_without_a_copy_is_named(locked):

@@ -31,10 +31,10 @@ def test_a_run_of_dvc_leaves_a_record_of_each_stage(toy):
     assert record["parameters"] == {
         "images.smoke.pretrain": settings.read_yaml("params.yaml")["images"]["smoke"]["pretrain"]
     }
-    assert record["seeds"] == {"images.smoke.pretrain.seed": 0}
+    assert record["seeds"] == {"images.smoke.pretrain.seeds": [0, 1]}
     assert record["wall_s"] > 0 and record["peak_memory_mib"] > 10
     assert record["device"]["kind"] == "cpu" and record["device"]["cores"] >= 1
-    assert set(provenance.wall_times(["fetch@smoke", "pretrain@smoke", "nll@smoke-tbc"])) == {
+    assert set(provenance.wall_times(["fetch@smoke", "pretrain@smoke", "nll@smoke-simple_tbc"])) == {
         "fetch@smoke",
         "pretrain@smoke",
     }
@@ -55,7 +55,7 @@ def test_the_command(toy, capsys):
     assert re.search(r"^stage +pretrain@smoke$", shown, re.MULTILINE)
     assert re.search(r"^commit +[0-9a-f]{40}$", shown, re.MULTILINE)
     assert re.search(r"^inputs +data/smoke  \"[0-9a-f]{32}\.dir\"$", shown, re.MULTILINE)
-    assert shown.count("as in dvc.lock") == 2 and "images.smoke.pretrain.seed  0" in shown
+    assert shown.count("as in dvc.lock") == 2 and "images.smoke.pretrain.seeds  [0, 1]" in shown
     assert ask(str(toy.root / inside)) == ask("pretrain@smoke") == shown
     assert json.loads(ask("--json", "fetch@smoke"))["stage"] == "fetch@smoke"
     assert "README.md: no stage in dvc.lock makes it" in ask("README.md", code=2)

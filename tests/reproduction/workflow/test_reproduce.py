@@ -34,10 +34,10 @@ def planned(scale, stale, ranks=1, allow_cpu=False):
     needs = {
         f"fetch@{scale}": [],
         f"pretrain@{scale}": [f"fetch@{scale}"],
-        f"finetune@{scale}-tbc": [f"pretrain@{scale}"],
+        f"finetune@{scale}-simple_tbc": [f"pretrain@{scale}"],
     }
     needs |= {
-        f"trajectories@{scale}": [f"finetune@{scale}-tbc"],
+        f"trajectories@{scale}": [f"finetune@{scale}-simple_tbc"],
         f"images_report@{scale}": [f"trajectories@{scale}"],
     }
     plan = dvc.Plan(list(needs), needs, {key: ["x"] for key in stale})
@@ -52,10 +52,10 @@ def definitions(tmp_path, monkeypatch):
 
 
 def test_the_plan_has_the_stale_stages_alone(definitions):
-    found = planned("smoke", ["finetune@smoke-tbc"])
+    found = planned("smoke", ["finetune@smoke-simple_tbc"])
     assert {name: stage["needs"] for name, stage in found.items()} == {
-        "finetune@smoke-tbc": [],
-        "trajectories@smoke": ["finetune@smoke-tbc"],
+        "finetune@smoke-simple_tbc": [],
+        "trajectories@smoke": ["finetune@smoke-simple_tbc"],
         "images_report@smoke": ["trajectories@smoke"],
     }
     assert [stage["priority"] for stage in found.values()] == [2, 1, 0]
@@ -67,7 +67,7 @@ def test_a_rank_counts_as_a_gpu_or_as_a_thread(definitions):
         return stages[name]["threads"], stages[name]["resources"].get("gpu", 0)
 
     on_gpu, on_cpu = planned("cifar10_hour", ["fetch@cifar10_hour"], 2), planned("smoke", ["fetch@smoke"], 2)
-    assert of(on_gpu, "pretrain@cifar10_hour") == of(on_gpu, "finetune@cifar10_hour-tbc") == (1, 2)
+    assert of(on_gpu, "pretrain@cifar10_hour") == of(on_gpu, "finetune@cifar10_hour-simple_tbc") == (1, 2)
     assert of(on_gpu, "trajectories@cifar10_hour") == (1, 1)
     assert of(on_gpu, "fetch@cifar10_hour") == of(on_gpu, "images_report@cifar10_hour") == (1, 0)
     assert of(on_cpu, "pretrain@smoke") == (2, 0) and of(on_cpu, "trajectories@smoke") == (1, 0)

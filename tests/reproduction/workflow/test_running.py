@@ -50,6 +50,6 @@ def test_what_a_log_says(tmp_path, text, last):
 
 def test_logs_are_of_a_scale():
     assert (
-        str(running.log_path("finetune@cifar10_hour-tbc"))
-        == "results/cifar10_hour/logs/finetune@cifar10_hour-tbc.log"
+        str(running.log_path("finetune@cifar10_hour-simple_tbc"))
+        == "results/cifar10_hour/logs/finetune@cifar10_hour-simple_tbc.log"
     )

@@ -2,13 +2,45 @@
 
 import abc
 import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Check", "Family", "Fit", "Panel", "by_step"]
+__all__ = ["Check", "Family", "Fit", "Panel", "Settings", "by_step"]
+
+
+class Settings(Protocol):
+    """How a family is trained and scored. What it has no use for, it ignores."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def timesteps(self) -> int: ...
+
+    @property
+    def train_points(self) -> int: ...
+
+    @property
+    def test_points(self) -> int: ...
+
+    @property
+    def trajectories(self) -> int: ...
+
+    def model_copy(self, *, update: Mapping[str, float]) -> Self:
+        """The same but for what ``update`` says, as pydantic's models have it."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +60,10 @@ class Check:
     proposition: int | None = None
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         return self.disagreement <= self.tolerance
 
-    def as_json(self):
+    def as_json(self) -> dict[str, object]:
         numbers = {"disagreement": float(self.disagreement), "tolerance": float(self.tolerance)}
         return {**asdict(self), **numbers, "passed": bool(self.passed)}
 
@@ -44,7 +76,7 @@ class Panel:
     title: str
     kind: Literal["points", "images", "curve"]
     values: Tensor
-    labels: tuple = ("", "")
+    labels: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -58,8 +90,8 @@ class Fit:
     """
 
     model: "Family"
-    scores: dict
-    panels: list = field(default_factory=list)
+    scores: dict[str, float]
+    panels: list[Panel] = field(default_factory=list)
 
 
 class Family(nn.Module, abc.ABC):
@@ -80,16 +112,16 @@ class Family(nn.Module, abc.ABC):
 
     title: ClassVar[str]
     order: ClassVar[int]
-    policies: ClassVar[tuple]
+    policies: ClassVar[tuple[str, str]]
     deterministic: ClassVar[Literal["neither", "P_F", "P_B", "both"]]
     objective: ClassVar[str]
     data: ClassVar[str]
 
     timesteps: int
-    shape: tuple
+    shape: tuple[int, ...]
 
     @classmethod
-    def description(cls):
+    def description(cls) -> dict[str, object]:
         """What Table 1 and the docs say of the family, as JSON."""
         return {
             "title": cls.title,
@@ -98,57 +130,57 @@ class Family(nn.Module, abc.ABC):
             "deterministic": cls.deterministic,
             "objective": cls.objective,
             "data": cls.data,
-            "about": inspect.cleandoc(cls.__doc__),
+            "about": inspect.cleandoc(cast("str", cls.__doc__)),  # every family has one
         }
 
     @abc.abstractmethod
-    def log_prior(self, x_T):
+    def log_prior(self, x_T: Tensor) -> Tensor:
         """[N]: log p(x_T), nats."""
 
     @abc.abstractmethod
-    def log_pf(self, x_prev, x_t, t):
+    def log_pf(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """[N]: log P_F(x_{t−1} | x_t), nats; x_prev, x_t [N, *shape], t int64 [N] in 1…T."""
 
     @abc.abstractmethod
-    def log_pb(self, x_prev, x_t, t):
+    def log_pb(self, x_prev: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """[N]: log P_B(x_t | x_{t−1}), nats."""
 
     @abc.abstractmethod
-    def sample_pb(self, x0, generator):
+    def sample_pb(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         """[T+1, N, *shape]: one joint path of P_B from each x_0 [N, *shape]."""
 
     @abc.abstractmethod
-    def sample_pf(self, shape, generator):
+    def sample_pf(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """[T+1, N, *shape]: one path of P_F from each of N draws of the prior; ``shape`` is [N, *self.shape]."""
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         """[N]: log p(x) *exactly*, nats, where the family has it; NotImplementedError elsewhere."""
         raise NotImplementedError
 
-    def domain(self):
+    def domain(self) -> Tensor | None:
         """Every x there is, [K, *shape], where they can be enumerated; None elsewhere (the default)."""
         return None
 
     @classmethod
     @abc.abstractmethod
-    def tiny(cls, dtype=torch.float64, seed=0):
+    def tiny(cls, dtype: torch.dtype = torch.float64, seed: int = 0) -> Self:
         """A small instance with random, *not* zero, parameters, for the property tests: where possible
         enumerable or of one or two dimensions, near enough to balance that weights w do not vary by orders of
         magnitude."""
 
     @classmethod
     @abc.abstractmethod
-    def checks(cls, settings):
+    def checks(cls, settings: Settings) -> list[Check]:
         """The rows of Table 1, a list of ``Check``: float64, a function of ``settings``, an object with the
         attributes steps, batch, lr, hidden, timesteps, train_points, test_points and trajectories."""
 
     @classmethod
     @abc.abstractmethod
-    def fit(cls, settings, seed):
+    def fit(cls, settings: Settings, seed: int) -> Fit:
         """Train on real data: a ``Fit``."""
 
 
-def by_step(t, function, *tensors):
+def by_step(t: Tensor, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """[N]: ``function(step, *rows)`` for each step that occurs in ``t`` [N], on its rows of ``tensors`` [N, ...].
 
     For families whose steps have networks of their own: a loop over steps, never over samples.

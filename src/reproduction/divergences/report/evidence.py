@@ -8,10 +8,11 @@ from pydantic import Field
 
 from reproduction.divergences.report.metrics import OBJECTIVES, VARIATES
 from reproduction.divergences.settings import ControlVariate, Objective, OnPolicy, Task
-from reproduction.settings.types import Block, differ
+from reproduction.settings.types import Block, NonNegative, Positive, differ
 from reproduction.settings.validation import rule
 from reproduction.verdicts import statistics
-from reproduction.verdicts.evidence import Evidence, Part, normal
+from reproduction.verdicts.evidence import Evidence, Part, below, best, equivalent
+from reproduction.verdicts.statistics import Interval
 
 __all__ = ["KINDS", "TESTS"]
 
@@ -28,8 +29,8 @@ class DivergenceBelow(Block):
     measure: Literal["final", "area"] = Field(
         description="after the last step, or the mean over training: what is faster has the smaller area"
     )
-    or_alike: Annotated[bool, Field(strict=True)] = Field(
-        description="whether it is enough that it is not shown to be above"
+    margin: NonNegative = Field(
+        description="by how much it may be above and still count as not above; 0 where it has to be below"
     )
     at_least: Annotated[int, Field(ge=1, strict=True)]
 
@@ -47,11 +48,14 @@ class DivergenceBelow(Block):
 
 
 class DivergencesAlike(Block):
-    """The final exact metrics of ``objectives`` cannot be told apart, pair by pair."""
+    """The final exact metrics of ``objectives`` differ by less than ``margin``, pair by pair."""
 
     kind: Literal["divergences_alike"]
     task: Task
     objectives: Annotated[list[Objective], Field(min_length=2)]
+    margin: Positive = Field(
+        description="the largest difference that still counts as none, in the metric's unit"
+    )
 
     objectives_differ = rule("objectives")(differ)
 
@@ -79,71 +83,58 @@ KINDS = {
 
 
 def divergence_below(metrics, test):
-    """Parts: pairs of an objective and a reference; the best ``at_least`` of them, or one too many that fail."""
+    """Parts: pairs of an objective and a reference; the ``at_least`` best of them."""
     pairs, parts, untested = list(product(test.objectives, test.reference)), [], []
     for objective, reference in pairs:
         interval = _difference(metrics, test.task, objective, reference, untested, measure=test.measure)
         if interval is not None:
-            holds = interval.low <= 0 if test.or_alike else interval.high < 0
-            parts.append(Part(_against(objective, reference), interval, holds))
-    parts.sort(key=lambda part: (not part.holds, part.interval.high))
-    if sum(not part.holds for part in parts) <= len(pairs) - test.at_least:
-        parts = [part for part in parts if part.holds]  # of the others, enough could hold
-        if len(parts) >= test.at_least:
-            untested = []
-    parts = parts[: test.at_least]
+            parts.append(Part(_against(objective, reference), interval, below(interval, test.margin)))
+    parts, open_ones = best(parts, len(pairs) - len(parts), test.at_least)
     what = {"final": "after training", "area": "averaged over training"}[test.measure]
     some = "" if test.at_least == len(pairs) else f" for at least {test.at_least} of {len(pairs)} pairs"
-    bound = "95 % interval not above 0" if test.or_alike else "95 % interval below 0"
-    notes = [SEEDS] if parts else []
-    if parts and test.or_alike:
-        notes.append("that the interval reaches below 0 does not show equality, which no test can")
     return Evidence(
         parts,
-        _once(untested),
+        _once(untested) if open_ones else [],
         _unit(metrics, test.task),
         f"exact {_name(metrics, test.task)} {what} of {_titles(test.objectives)} minus that of "
-        f"{_titles(test.reference)}{some}: {bound}",
+        f"{_titles(test.reference)}{some}: 95 % interval below {test.margin:g}",
         "pair" if len(pairs) > 1 else None,
-        "; ".join(notes),
+        SEEDS if parts else "",
     )
 
 
 def divergences_alike(metrics, test):
-    """Parts: pairs, the higher mean minus the lower one; a pair holds if its interval contains 0.
+    """Parts: pairs, the higher mean minus the lower one, by two one-sided tests (``verdicts.evidence.equivalent``).
 
-    The claim is about all pairs together, and one pair apart decides against it. So the intervals are simultaneous
-    (Bonferroni): of five objectives that are equal, with three seeds, intervals at 95 % each would part some pair 36
-    times in 100. No test can show equality: what the intervals could have seen is said beside it.
+    That all pairs are alike takes no correction for their number. That some pair is apart does, for it refutes the claim
+    alone: of five objectives that are equal, with three seeds, intervals at 95 % each would part some pair 36 times in
+    100. So the intervals that can refute, which are those shown, are simultaneous (Bonferroni).
     """
     pairs, parts, untested = list(combinations(test.objectives, 2)), [], []
+    together = 1 - (1 - statistics.LEVEL) / len(pairs)
     for pair in pairs:
         if all(metrics.has(test.task, name) for name in pair):
             pair = sorted(pair, key=lambda name: -metrics.values(test.task, name).mean())
-        level = 1 - (1 - statistics.LEVEL) / len(pairs)
-        interval = _difference(metrics, test.task, *pair, untested, level=level)
-        if interval is not None:
-            parts.append(Part(_against(*pair), interval, interval.low <= 0))
-    notes = [SEEDS] if parts else []
-    if parts and all(part.holds for part in parts):
-        half = max(part.interval.high - part.interval.estimate for part in parts)
-        notes.append(f"differences up to {half:.2g} could have gone unseen")
+        wide = _difference(metrics, test.task, *pair, untested, level=together)
+        if wide is not None:
+            narrow = metrics.difference(test.task, *pair, level=statistics.NARROW)
+            parts.append(Part(_against(*pair), wide, equivalent(narrow, wide, test.margin)))
     return Evidence(
         parts,
         _once(untested),
         _unit(metrics, test.task),
-        f"exact {_name(metrics, test.task)} after training of {_titles(test.objectives)}: the interval of every pair's "
-        "difference contains 0, at 95 % for all together",
+        f"exact {_name(metrics, test.task)} after training of {_titles(test.objectives)}: the 90 % interval of every "
+        f"pair's difference within ± {test.margin:g}; shown are intervals at 95 % for all pairs together",
         "pair" if len(pairs) > 1 else None,
-        "; ".join(notes),
+        SEEDS if parts else "",
     )
 
 
 def variance_below(metrics, test):
-    """Parts: tasks × batch sizes; the trace with the control variate over that with the reference, minus 1.
+    """Parts: tasks × batch sizes; the mean over groups of batches of log(trace with the control variate / trace with the
+    reference), of the same batches.
 
-    Its standard error is the delta method's from both traces' own, as if they were independent: they come from the
-    same batches, which makes the interval conservative.
+    Traces are far from normal and vary together, their log-ratios do neither.
     """
     tasks = list(metrics.gradients) if test.task is None else [test.task]
     names = (test.control_variate, test.reference)
@@ -159,15 +150,15 @@ def variance_below(metrics, test):
             untested.append(f"{names[0]} and {names[1]} of {OBJECTIVES[test.objective].title} on {task}")
         for batch in batches:
             own, other = (rows[name, batch] for name in names)
-            ratio = own["trace"] / other["trace"]
-            error = (
-                np.hypot(own["trace_standard_error"], ratio * other["trace_standard_error"]) / other["trace"]
-            )
-            interval = normal(ratio - 1, float(error))
-            parts.append(Part(f"{task}, batch {batch}", interval, interval.high < 0))
+            if len(own["traces"]) < 2 or min(own["traces"] + other["traces"]) <= 0:
+                untested.append(f"{task}, batch {batch} (needs two groups of batches, and traces above 0)")
+                continue
+            ratios = np.log(own["traces"]) - np.log(other["traces"])
+            interval = Interval(*statistics.student(ratios), 1)
+            parts.append(Part(f"{task}, batch {batch}", interval, below(interval)))
             if batch == batches[-1] and min(own["mean_square"], other["mean_square"]) > 0:
                 lengths.append(f"{own['mean_square'] / other['mean_square']:.3g} ({task})")
-    notes = ["the interval covers the estimate of the traces, at one policy a task"]
+    notes = ["the interval is over groups of batches, at one policy a task"]
     if lengths:
         notes.append(
             f"the mean gradient's square over the reference's at the largest batch: {', '.join(lengths)}"
@@ -175,10 +166,10 @@ def variance_below(metrics, test):
     return Evidence(
         parts,
         untested,
-        "relative",
-        f"trace of the covariance of {OBJECTIVES[test.objective].title}'s gradient with the control variate "
-        f"“{VARIATES[names[0]]}” over that with “{VARIATES[names[1]]}”, minus 1: 95 % interval below 0 at every batch "
-        "size",
+        "log-ratio",
+        f"natural logarithm of the trace of the covariance of {OBJECTIVES[test.objective].title}'s gradient with the "
+        f"control variate “{VARIATES[names[0]]}” over that with “{VARIATES[names[1]]}”, mean over groups of batches: "
+        "95 % interval below 0 at every batch size",
         "batch size",
         "; ".join(notes) if parts else "",
     )

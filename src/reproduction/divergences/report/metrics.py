@@ -74,7 +74,7 @@ class Metrics:
         self.gradients = {
             task: contents(
                 *(folder / "gradients" / f"{task}.json", f"gradients@{name}"),
-                *("title", "about", "repeats", "trained_steps", "rows"),
+                *("title", "about", "repeats", "group", "trained_steps", "rows"),
             )
             for task in settings.gradients
         }

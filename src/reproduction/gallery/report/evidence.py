@@ -1,17 +1,16 @@
-"""How claims/gallery.yaml is decided from what the stations measured: its one kind of test."""
+"""How claims/gallery.yaml is decided from what the stations measured: its two kinds of test."""
 
-import math
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from reproduction import gallery
-from reproduction.settings.types import Block
+from reproduction.settings.types import Block, Positive
 from reproduction.settings.validation import rule
 from reproduction.verdicts import statistics
 from reproduction.verdicts.claims import Text
-from reproduction.verdicts.evidence import Evidence, Part, normal
+from reproduction.verdicts.evidence import Evidence, Part, below, equivalent, estimated
 from reproduction.verdicts.statistics import Interval
 
 __all__ = ["KINDS", "TESTS"]
@@ -19,49 +18,103 @@ __all__ = ["KINDS", "TESTS"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def known_station(station):
+    if station not in gallery.names():
+        return f"no station {station!r}; there are {', '.join(gallery.names())}"
+
+
 class GalleryBelow(Block):
-    """The 95 % interval of ``quantity`` (over seeds, or from its standard error) is below ``limit``; of one value
-    without any error, the value is."""
+    """``quantity`` is below ``limit``."""
 
     kind: Literal["gallery_below"]
     station: Text
     quantity: Text
     limit: Finite
 
-    @rule("station")
-    def station_exists(station):
-        if station not in gallery.names():
-            return f"no station {station!r}; there are {', '.join(gallery.names())}"
+    station_exists = rule("station")(known_station)
+
+
+class GalleryAlike(Block):
+    """Each of ``quantities``, which are differences, is 0 to within ``margin``."""
+
+    kind: Literal["gallery_alike"]
+    station: Text
+    quantities: Annotated[list[Text], Field(min_length=1)]
+    margin: Positive = Field(description="the largest difference that still counts as none, in their unit")
+
+    station_exists = rule("station")(known_station)
 
 
 def gallery_below(metrics, test):
     """One part: the quantity minus its limit."""
-    statement = f"`{test.quantity}` of the station `{test.station}`: below {test.limit:g}"
-    station = metrics.stations.get(test.station)
-    if station is None:
-        return Evidence([], [f"the station {test.station}"], "", statement, None, "")
-    measured = station["quantities"].get(test.quantity)
-    if measured is None:
-        return Evidence([], [f"{test.quantity} of {test.station}"], "", statement, None, "")
-    values = np.array(measured["values"], dtype=np.float64) - test.limit
-    if len(values) > 1:
-        interval, notes = Interval(*statistics.student(values), len(values)), "interval over seeds"
-    elif measured["standard_error"] is not None:
-        interval = normal(float(values[0]), measured["standard_error"])
-        notes = "one seed; the interval covers the estimate's own error"
-    else:
-        interval = Interval(float(values[0]), float(values[0]), float(values[0]), 1)
-        notes = "one value, without an interval"
-    holds = bool(interval.high < 0) and math.isfinite(interval.high)
+    measured, untested = _measured(metrics, test.station, [test.quantity])
+    if untested:
+        statement = f"`{test.quantity}` of the station `{test.station}`: below {test.limit:g}"
+        return Evidence([], untested, "", statement, None, "")
+    interval = _interval(measured[0], test.limit)
     return Evidence(
-        [Part(test.station, interval, holds)],
+        [Part(test.station, interval, below(interval))],
         [],
-        measured["unit"],
-        f"{measured['what']}, minus {test.limit:g}: 95 % interval below 0",
+        measured[0]["unit"],
+        f"{measured[0]['what']}, minus {test.limit:g}: 95 % interval below 0",
         None,
-        notes,
+        _covers(test.station, interval),
     )
 
 
-KINDS = {"gallery_below": GalleryBelow}
-TESTS = {"gallery_below": gallery_below}
+def gallery_alike(metrics, test):
+    """A part a quantity, by two one-sided tests (``verdicts.evidence.equivalent``)."""
+    measured, untested = _measured(metrics, test.station, test.quantities)
+    rule = f"the 90 % interval within ± {test.margin:g}, shown is that at 95 %"
+    if untested:
+        names = ", ".join(f"`{name}`" for name in test.quantities)
+        return Evidence([], untested, "", f"{names} of the station `{test.station}`: {rule}", None, "")
+    parts = []
+    for name, each in zip(test.quantities, measured, strict=True):
+        wide, narrow = _interval(each), _interval(each, level=statistics.NARROW)
+        parts.append(Part(f"{test.station}: {name}", wide, equivalent(narrow, wide, test.margin)))
+    return Evidence(
+        parts,
+        [],
+        measured[0]["unit"],
+        f"{'; '.join(each['what'] for each in measured)}: {rule}",
+        "measurement" if len(parts) > 1 else None,
+        _covers(test.station, parts[0].interval),
+    )
+
+
+def _measured(metrics, station, names):
+    """(what the metrics have of the quantities ``names``, those that have no interval or are not there)."""
+    if station not in metrics.stations:
+        return [], [f"the station {station}"]
+    quantities = metrics.stations[station]["quantities"]
+    if absent := [name for name in names if name not in quantities]:
+        return [], [f"{name} of {station}" for name in absent]
+    single = [
+        name
+        for name in names
+        if len(quantities[name]["values"]) == 1 and quantities[name]["standard_error"] is None
+    ]
+    return [quantities[name] for name in names], [f"an error of {name} of {station}" for name in single]
+
+
+def _interval(measured, limit=0.0, level=statistics.LEVEL):
+    """The interval of a quantity minus ``limit``: over seeds, or from its standard error."""
+    values = np.array(measured["values"], dtype=np.float64) - limit
+    if len(values) > 1:
+        return Interval(*statistics.student(values, level), len(values))
+    return estimated(float(values[0]), measured["standard_error"], measured.get("count"), level)
+
+
+def _covers(station, interval):
+    """What an interval covers, and what it does not."""
+    once = gallery.trained_once(station)
+    if interval.seeds == 1:
+        covers = "one seed; the interval covers the estimate's own error"
+    else:
+        covers = "interval over seeds of sampling" if once else "interval over seeds"
+    return f"{covers}; one training, which it does not cover" if once else covers
+
+
+KINDS = {"gallery_below": GalleryBelow, "gallery_alike": GalleryAlike}
+TESTS = {"gallery_below": gallery_below, "gallery_alike": gallery_alike}

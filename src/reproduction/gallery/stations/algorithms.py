@@ -46,6 +46,7 @@ class Algorithms(Station):
     title = "Algorithms 1 and 2"
     order = 6
     notes = "training and sampling"
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):
@@ -111,6 +112,7 @@ def compared(samples, train, test, settings):
             [ratios.mean().item()],
             "",
             (ratios.std() / len(parts) ** 0.5).item(),
+            len(parts),
         )
     return measured
 

@@ -28,6 +28,7 @@ class Cascade(Station):
     order = 13
     notes = "text-to-image: GLIDE and Imagen"
     reads = ("clip",)
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):

@@ -41,10 +41,8 @@ class Forward(Station):
                 tensors = clouds(process, starts[settings.problems[0]], settings)
         quantities = {}
         for schedule in settings.schedules:
-            z = checks[schedule]
-            quantities[f"simulation_{schedule}"] = Quantity(
-                f"simulated paths against the closed form, {schedule}: largest |z| of {2 * len(z)} means and variances",
-                [max(abs(value) for pair in z for value in pair)],
+            quantities |= simulation(
+                schedule, checks[schedule], settings.paths * starts[settings.problems[0]].shape[1]
             )
             worst = max((last[schedule, start] for start in starts), key=lambda pair: pair[0] + 2 * pair[1])
             quantities[f"end_{schedule}"] = Quantity(
@@ -100,6 +98,24 @@ def simulated(process, data, settings):
         z = (path[t] - mean) / variance.sqrt()
         scores.append((z.mean().item() * count**0.5, (z.square().mean().item() - 1) * (count / 2) ** 0.5))
     return scores
+
+
+def simulation(schedule, scores, count):
+    """Quantities: of [(z of the mean, z of the variance)] of ``count`` numbers, the largest errors and their standard errors.
+
+    Of a mean in standard deviations, of a variance as a part of it; every z is an error over its standard error, which is
+    the same at all times.
+    """
+    units = {"mean": ("in standard deviations", count**-0.5), "variance": ("relative", (2 / count) ** 0.5)}
+    return {
+        f"simulation_{name}_{schedule}": Quantity(
+            f"simulated paths, {name} less the closed form's, {unit}, {schedule}: largest of {len(column)} times",
+            [max(column, key=abs) * error],
+            "",
+            error,
+        )
+        for (name, (unit, error)), column in zip(units.items(), zip(*scores), strict=True)
+    }
 
 
 def clouds(process, data, settings):

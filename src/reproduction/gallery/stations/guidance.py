@@ -21,6 +21,7 @@ class Guidance(Station):
     title = "Classifier-free guidance"
     order = 11
     notes = "guidance"
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):

@@ -28,6 +28,7 @@ class Inpainting(Station):
     order = 10
     notes = "conditioning without training"
     reads = ("algorithms",)
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):

@@ -29,6 +29,7 @@ class Prior(Station):
     order = 14
     notes = "text-to-image: DALL-E 2, its Figure 9"
     reads = ("clip", "cascade")
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):

@@ -22,6 +22,7 @@ class Progressive(Station):
     order = 8
     notes = "progressive denoising and lossy compression"
     reads = ("algorithms",)
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):

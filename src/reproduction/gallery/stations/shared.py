@@ -22,6 +22,7 @@ class Shared(Station):
     order = 9
     notes = "what is decided at x_t; interpolation"
     reads = ("algorithms",)
+    trained_once = True
 
     @classmethod
     def run(cls, settings, inputs):
@@ -65,6 +66,7 @@ def quantities(values, percent):
         measured[f"distance_{early}_minus_{late}"] = Quantity(
             f"distance of samples that share x_t: t = {early} % of T minus {late} %",
             gap("distance", early, late),
+            "of [−1, 1]",
         )
     lost = zip(gap("distance", "independent", percent[0]), values["distance_independent"], strict=True)
     measured["diversity_lost"] = Quantity(
@@ -84,6 +86,7 @@ def quantities(values, percent):
             measured[f"nearest_{at}_minus_pixels"] = Quantity(
                 f"distance to the nearest training image: {how}, minus that of the mean of their pixels",
                 gap("nearest", at, "pixels"),
+                "of [−1, 1]",
             )
     return measured
 

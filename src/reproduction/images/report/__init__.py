@@ -1,7 +1,7 @@
 """Stage ``report``: the metrics and samples of a scale → Figures 1 and 3, tables, verdicts.
 
 In:  claims/images.yaml, results/<scale>/images/{metrics/nll, metrics/finetune, metrics/quality, samples}
-Out: results/<scale>/images/figures/figure{1,3}.{md,pdf,svg,png}, …/tables/{nll,paired,quality}.{csv,md},
+Out: results/<scale>/images/figures/figure{1,3}.{md,pdf,svg,png}, …/tables/{nll,paired,search,log_p,quality}.{csv,md},
      …/report/verdict.{json,md}
 """
 

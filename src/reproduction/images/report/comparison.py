@@ -2,10 +2,10 @@
 
 References:
 
-``simple``, ``vlb``
-    another arm, fine-tuned from the same checkpoint with the same seed on the same data and noise.
+``simple``, ``reweighted``, …
+    another arm, fine-tuned from the same checkpoint of the same baseline on the same data and noise.
 ``baseline``
-    pre-training carried on. It is known where it was saved; in between, each image's bits/dim is taken on the
+    pretraining carried on, of the same seed. It is known where it was saved; in between, each image's bits/dim is taken on the
     straight line between the two saved steps around it. Learning curves are convex, and the chord of a convex
     curve lies above it: this reference is a little too high and **flatters** the fine-tuned arm. It differs
     from the arms in learning rate and averaging too. ``simple`` is the fair reference.
@@ -25,9 +25,9 @@ import numpy as np
 
 
 def curve(metrics, checkpoint, who, equal="steps"):
-    """``(x, y)`` of an arm or of ``baseline`` from a checkpoint on: x [P] rising from 0, y a list of [S or 1, I].
+    """``(x, y)`` of an arm or of ``baseline`` from a checkpoint on: x [P] rising from 0, y a list of [S, I].
 
-    x counts optimiser steps or network evaluations since the checkpoint; y is bits/dim of each image.
+    x counts optimiser steps or network evaluations since the checkpoint; y is bits/dim of each image, [S, I].
     """
     key = (checkpoint, who, equal)
     if key not in metrics.curves:
@@ -38,14 +38,14 @@ def curve(metrics, checkpoint, who, equal="steps"):
 def _curve(metrics, checkpoint, who, equal):
     if who == "baseline":
         unit = metrics.baseline_cost if equal == "evaluations" else 1
-        later = [step for step in metrics.baseline if step >= checkpoint]
+        later = [step for step in metrics.baseline_steps if step >= checkpoint]
         return (
             np.array([(step - checkpoint) * unit for step in later], dtype=np.float64),
-            [metrics.baseline[step].per_image[None] for step in later],
+            [metrics.baseline_per_image(step) for step in later],
         )
     steps = sorted(set.intersection(*(set(metrics.runs[checkpoint, who, s]) for s in metrics.seeds)))
     spent = [metrics.spent(checkpoint, who, n) if equal == "evaluations" else n for n in steps]
-    start = metrics.baseline[checkpoint].per_image[None]
+    start = metrics.baseline_per_image(checkpoint)
     return (
         np.array([0, *spent], dtype=np.float64),
         [start, *(metrics.per_image(checkpoint, who, n) for n in steps)],
@@ -80,12 +80,12 @@ def budgets(metrics, checkpoint, arm, reference, equal="steps"):
 
 def following(metrics, checkpoint, steps):
     """The first saved step of the baseline at or after ``checkpoint + steps``, or None."""
-    return next((saved for saved in metrics.baseline if saved >= checkpoint + steps), None)
+    return next((saved for saved in metrics.baseline_steps if saved >= checkpoint + steps), None)
 
 
 def differences(metrics, checkpoint, arm, reference, where, equal="steps"):
     """Bits/dim of ``arm`` minus that of ``reference`` at x = ``where``, [S, I]; below zero the arm is better."""
     own = at(*curve(metrics, checkpoint, arm, equal), where)
     if reference == "baseline_next":
-        return own - metrics.baseline[following(metrics, checkpoint, where)].per_image
+        return own - metrics.baseline_per_image(following(metrics, checkpoint, where))
     return own - at(*curve(metrics, checkpoint, reference, equal), where)

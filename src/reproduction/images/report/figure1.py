@@ -6,7 +6,13 @@ from reproduction.drawing import style
 from reproduction.images.report.comparison import budgets, curve, differences
 from reproduction.verdicts import statistics
 
-ARM = "tbc"
+ARM = "simple_tbc"  # the paper's
+NAMES = {  # of what panel d compares with L_simple trained on
+    "simple_tbc": "MLE-GFN",
+    "reweighted": r"$L_\mathrm{simple}$ + μ·bound",
+    "vlb": "bound",
+    "vlb_tbc": "bound + λ·TBC",
+}
 
 
 def plot(metrics):
@@ -36,13 +42,15 @@ def _colours(metrics):
 def _along(axes, metrics, unit):
     """The baseline in grey and the arm from each checkpoint in colour, against steps or evaluations."""
     factor = metrics.baseline_cost if unit == "evaluations" else 1
-    steps = np.array(list(metrics.baseline))
+    steps = np.array(metrics.baseline_steps)
+    means = [metrics.baseline_per_image(step).mean(axis=1) for step in steps]
+    _line(axes, steps * factor, means, style.GREY)
     axes.plot(
         steps * factor,
-        [point.bits_per_dim for point in metrics.baseline.values()],
+        [row.mean() for row in means],
         color=style.GREY,
         marker="o",
-        linewidth=1.6,
+        linestyle="none",
         zorder=2,
     )
     if ARM in metrics.arms:
@@ -97,51 +105,59 @@ def _against_baseline(axes, metrics):
 
 
 def _controls(axes, metrics):
-    """Per checkpoint, each arm minus ``simple`` along fine-tuning: paired, with intervals at the last step."""
-    arms = [arm for arm in ("vlb", ARM) if arm in metrics.arms] if "simple" in metrics.arms else []
+    """Per checkpoint, each arm minus ``simple`` along fine-tuning, side by side: paired, with intervals at the last step."""
+    arms = [arm for arm in metrics.arms if arm != "simple"] if "simple" in metrics.arms else []
     last, values = metrics.steps[-1], []
-    width = 0.34  # of the slot of a checkpoint, to either side of its centre
     for slot, checkpoint in enumerate(metrics.checkpoints):
         if slot % 2:
             axes.axvspan(slot - 0.5, slot + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
-        for arm in arms:
-            colour, marker = style.ARMS[arm]
-            x = [n for n in budgets(metrics, checkpoint, arm, "simple") if n <= last]
-            intervals = [statistics.paired(differences(metrics, checkpoint, arm, "simple", n)) for n in x]
-            place = slot - width + 2 * width * np.array([0, *x]) / last
-            mean = [0, *(interval.estimate for interval in intervals)]
-            nudge = 0.03 if arm == ARM else -0.03  # so that the two error bars stand beside each other
-            axes.plot(place + nudge, mean, color=colour, linewidth=1.1, zorder=3)
-            if not intervals:
-                continue
-            axes.errorbar(
-                place[-1] + nudge,
-                mean[-1],
-                yerr=intervals[-1].high - mean[-1],
-                color=colour,
-                marker=marker,
-                elinewidth=1,
-                capsize=1.8,
-                capthick=0.8,
-                zorder=4,
-            )
-            values += [*mean, intervals[-1].low, intervals[-1].high]
+        for number, arm in enumerate(arms):
+            place = slot - 0.45 + 0.82 * (number + 0.1) / len(arms)
+            values += _control(axes, metrics, checkpoint, arm, place, 0.82 * 0.8 / len(arms) / last)
     _zero(axes)
     _difference_axis(axes, values)
     axes.grid(visible=False, axis="x")
     axes.set_xlim(-0.5, len(metrics.checkpoints) - 0.5)
     axes.set_xticks(range(len(metrics.checkpoints)), [style.short(c) for c in metrics.checkpoints])
     axes.tick_params(axis="x", length=0)
-    axes.set_xlabel(f"checkpoint; in each slot, fine-tuning steps 0 to {style.short(last)}")
-    if not arms:
+    axes.set_xlabel(f"checkpoint; each line: fine-tuning steps 0 to {style.short(last)}")
+    if arms:
+        _arms_legend(axes, arms)
+    else:
         axes.text(0.5, 0.6, "no control arms at this scale", transform=axes.transAxes, ha="center")
-        return
+
+
+def _control(axes, metrics, checkpoint, arm, place, unit):
+    """Draw one arm from one checkpoint, from ``place`` on, ``unit`` a step; returns the values that it spans."""
+    colour, marker = style.ARMS[arm]
+    x = [n for n in budgets(metrics, checkpoint, arm, "simple") if n <= metrics.steps[-1]]
+    intervals = [statistics.paired(differences(metrics, checkpoint, arm, "simple", n)) for n in x]
+    mean = [0, *(interval.estimate for interval in intervals)]
+    axes.plot(place + unit * np.array([0, *x]), mean, color=colour, linewidth=1.1, zorder=3)
+    if not intervals:
+        return mean
+    axes.errorbar(
+        place + unit * x[-1],
+        mean[-1],
+        yerr=intervals[-1].high - mean[-1],
+        color=colour,
+        marker=marker,
+        elinewidth=1,
+        capsize=1.5,
+        capthick=0.8,
+        zorder=4,
+    )
+    return [*mean, intervals[-1].low, intervals[-1].high]
+
+
+def _arms_legend(axes, arms):
+    """A legend above every bar, in two columns."""
     from matplotlib.lines import Line2D
 
-    names = {"vlb": r"$L_\mathrm{vlb}$ (reweighting only)", ARM: "MLE-GFN"}
-    handles = [Line2D([], [], color=style.ARMS[a][0], marker=style.ARMS[a][1], label=names[a]) for a in arms]
+    handles = [Line2D([], [], color=style.ARMS[a][0], marker=style.ARMS[a][1], label=NAMES[a]) for a in arms]
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.12 * (high - low))  # room for the legend above every bar
+    room = 0.12 if len(arms) < 3 else 0.22
+    axes.set_ylim(low, high + room * (high - low))
     axes.legend(handles=handles, loc="upper left", ncols=2, borderaxespad=0.1, columnspacing=1.2)
 
 
@@ -198,28 +214,29 @@ def caption(metrics):
     """What the figure shows, in Markdown."""
     about, seeds = metrics.about, len(metrics.seeds)
     band = (
-        f"Bands: 95 % Student interval of the mean over {seeds} fine-tuning seeds."
+        f"Bands: 95 % Student interval of the mean over {seeds} pretraining seeds, each with fine-tunes of its own."
         if seeds > 1
-        else "One fine-tuning seed, so no bands."
+        else "One pretraining seed, so no bands."
     )
     bars = (
-        f"bars: 95 % interval over {seeds} seeds and {about['images']} images (half-widths joined in quadrature)"
+        f"bars: 95 % interval over {seeds} pretraining seeds and {about['images']} images (half-widths joined in quadrature)"
         if seeds > 1
         else f"bars: 95 % interval over {about['images']} images of the one seed"
     )
     return f"""**Figure 1** (scale `{metrics.name}`, data `{metrics.data}`). Test NLL in bits/dim, unclipped, \
 {about["decoder"]} decoder CDF, T = {about["timesteps"]}, reverse variances `{about["variance"]}`, \
 {about["images"]} test images with the same noise for every model.
-**a** Grey: the DDPM baseline where it was saved. Colour: MLE-GFN (arm `tbc`) fine-tuned from each checkpoint \
-for {metrics.steps[-1]} steps; the dot is its end.
+**a** Grey: the DDPM baseline where it was saved. Colour: MLE-GFN (arm `simple_tbc`: L_simple + λ·TBC) fine-tuned from each \
+checkpoint for {metrics.steps[-1]} steps; the dot is its end.
 **b** The same against network evaluations, forward + backward, an evaluation of one image counted once: \
 a coloured line below the grey one is a gain at equal cost.
-**c** MLE-GFN minus the baseline at equal steps, paired by image; below zero MLE-GFN is better. Between saved \
+**c** MLE-GFN minus the baseline at equal steps, paired by image and seed; below zero MLE-GFN is better. Between saved \
 steps the baseline is interpolated linearly, which for a convex curve is a little too high and flatters MLE-GFN; \
 learning rate and weight averaging differ too. Panel d is the fair comparison.
-**d** Controls: `tbc` and `vlb` (which only reweights the bound) minus `simple` (the baseline trained on), at \
-equal steps, paired by seed and image: same data order, same noise; {bars}.{_cost(metrics)}
-{band} There is one pre-training run: no interval covers its seed.
+**d** Every arm minus `simple` (the baseline's loss trained on), at equal steps and equal network evaluations, paired by \
+seed and image: same data order, same noise, each arm's rate, warm-up and λ chosen on validation images from equally many \
+combinations. `reweighted` adds a gradient of the bound as long as that of the consistency term; {bars}.{_cost(metrics)}
+{band}
 """
 
 
@@ -231,4 +248,4 @@ def _cost(metrics):
     ratio = metrics.spent(first, ARM, 1) / metrics.spent(first, "simple", 1)
     if ratio == 1:
         return " A step of each costs the same network evaluations."
-    return f" A step of `tbc` costs {ratio:.3g} times the network evaluations of one of `simple`."
+    return f" A step of `{ARM}` costs {ratio:.3g} times the network evaluations of one of `simple`."

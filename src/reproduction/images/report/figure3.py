@@ -84,7 +84,7 @@ def caption(name, settings, samples):
     """What the figure shows, in Markdown."""
     shown = settings.trajectories
     return f"""**Figure 3** (scale `{name}`). **a** {samples["trajectories"].shape[1]} generation trajectories of the \
-model fine-tuned with arm `{shown.arm}` from step {shown.checkpoint}, seed {shown.finetune_seed}, from x_T (noise) to \
+model fine-tuned with arm `{shown.arm}` from step {shown.checkpoint}, seed {shown.pretrain_seed}, from x_T (noise) to \
 x_0, one a row; values outside [−1, 1] are cut off for display. **b** {len(samples["samples"])} samples of the same \
 model, drawn with seed {shown.seed}, none left out.
 """

@@ -30,9 +30,12 @@ class Point(NamedTuple):
 class Metrics:
     """What figures, tables and verdicts are made of.
 
-    :ivar baseline: ``{step: Point}``
-    :ivar runs: ``{(checkpoint, arm, seed): {finetune_step: Point}}``
+    :ivar baseline: ``{(step, seed): Point}``
+    :ivar runs: ``{(checkpoint, arm, seed): {finetune_step: Point}}``; the seed is that of pretraining, too
     :ivar evaluations: ``{(checkpoint, arm, seed): {"forward": n, "backward": n, "steps": n}}`` of a whole run
+    :ivar clipped: the same keys: the share of its steps whose gradient was clipped
+    :ivar log_p: ``{(arm or "baseline", seed): fields}`` of log p at the last checkpoint (images.measuring.log_p)
+    :ivar choices: ``{arm: choice.json}``: the settings that were tried on validation images, and the chosen ones
     :ivar about: levels, dims, images, timesteps, decoder, variance, estimator and its network evaluations an image,
         of every NLL of the scale
     """
@@ -49,8 +52,16 @@ class Metrics:
         self._folder = Path(root) / name / "images" / "metrics"
         self._first = self.about = None
         self.curves = {}  # what comparison.curve has put together, for the next time
-        self.baseline = {step: self._baseline(step) for step in settings.pretrain.segments}
-        self.runs, self.evaluations = {}, {}
+        self.runs, self.evaluations, self.clipped, self.log_p = {}, {}, {}, {}
+        self.baseline = {
+            (step, seed): self._points(f"nll/baseline/{step}-{seed}.json", "baseline", [0], seed)[0]
+            for step in settings.pretrain.segments
+            for seed in self.seeds
+        }
+        self.choices = {
+            arm: self._read(f"finetune/{arm}/choice.json", f"finetune@{name}-{arm}", "chosen", "tried")
+            for arm in self.arms
+        }
         for checkpoint in self.checkpoints:
             for arm in self.arms:
                 for seed in self.seeds:
@@ -62,7 +73,12 @@ class Metrics:
 
     @property
     def seeds(self):
-        return self.settings.finetune.all.seeds
+        return self.settings.pretrain.seeds
+
+    @property
+    def baseline_steps(self):
+        """Where the baselines were saved."""
+        return self.settings.pretrain.segments
 
     @property
     def steps(self):
@@ -74,6 +90,10 @@ class Metrics:
         """What the images are, in a word: ``digits``, ``cifar10`` or the archive's name."""
         data = self.settings.data
         return data.source if data.path is None else Path(data.path).name.split(".")[0]
+
+    def baseline_per_image(self, step):
+        """Bits/dim [seeds, images]."""
+        return np.stack([self.baseline[step, seed].per_image for seed in self.seeds])
 
     def per_image(self, checkpoint, arm, finetune_step):
         """Bits/dim [seeds, images]."""
@@ -94,9 +114,7 @@ class Metrics:
 
         A missing or misfitting file is a UserError that says what makes it.
         """
-        shown, contents_of = self.settings.trajectories, {}
-        step, seed = shown.checkpoint, shown.finetune_seed
-        runs = [f"baseline-{step}", *(f"{step}-{arm}-{seed}" for arm in self.arms)]
+        contents_of, runs = {}, ["baseline", *self.arms]
         for run in runs:
             file, stage = f"quality/{run}.json", f"quality@{self.name}"
             contents_of[run] = self._read(
@@ -109,21 +127,21 @@ class Metrics:
                 )
         return contents_of
 
-    def _baseline(self, step):
-        points = self._points(f"nll/baseline/{step}.json", f"nll@{self.name}-baseline", [0])
-        return points[0]
-
     def _run(self, checkpoint, arm, seed):
         run = f"{arm}/{checkpoint}-{seed}"
-        self.runs[checkpoint, arm, seed] = self._points(
-            f"nll/{run}.json", f"nll@{self.name}-{arm}", self.steps
-        )
+        self.runs[checkpoint, arm, seed] = self._points(f"nll/{run}.json", arm, self.steps, seed)
         log = self._read(
-            f"finetune/{run}.json", f"finetune@{self.name}-{arm}", "network_evaluations", "steps"
+            f"finetune/{run}.json",
+            f"finetune@{self.name}-{arm}",
+            "network_evaluations",
+            "steps",
+            "clipped_share",
         )
         self.evaluations[checkpoint, arm, seed] = {**log["network_evaluations"], "steps": log["steps"]}
+        self.clipped[checkpoint, arm, seed] = log["clipped_share"]
 
-    def _points(self, file, stage, steps):
+    def _points(self, file, arm, steps, seed):
+        stage = f"baseline_nll@{self.name}" if arm == "baseline" else f"nll@{self.name}-{arm}"
         value = self._read(
             file, stage, "points", "levels", "dims", "images", "timesteps", "decoder", "variance"
         )
@@ -137,6 +155,8 @@ class Metrics:
                 f"{self._folder / file}: its {key} is {about[key]}, in {self._first} it is {self.about[key]}; "
                 f"run `dvc repro {stage}`"
             )
+        if Path(file).stem == f"{self.checkpoints[-1]}-{seed}":
+            self.log_p[arm, seed] = self._log_p(file, stage, value)
         try:
             points = {point["finetune_step"]: _point(point) for point in value["points"]}
         except (KeyError, TypeError, ValueError) as error:
@@ -154,6 +174,12 @@ class Metrics:
                 f"delete it and run `dvc repro {stage}`"
             )
         return points
+
+    def _log_p(self, file, stage, value):
+        """The fields of log p in a file's contents; a UserError where they are missing."""
+        if not value.get("log_p"):
+            raise UserError(f"{self._folder / file}: has no 'log_p'; delete it and run `dvc repro {stage}`")
+        return value["log_p"]
 
     def _read(self, file, stage, *keys):
         return contents(self._folder / file, stage, *keys)

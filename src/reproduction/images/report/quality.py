@@ -63,8 +63,8 @@ def caption(metrics):
     )
     return (
         f"**Sample quality** (scale `{metrics.name}`): {value['images']} samples of each model against as many test "
-        f"images of `{metrics.data}`, T = {value['timesteps']}, from checkpoint {shown.checkpoint}, fine-tuning seed "
-        f"{shown.finetune_seed}, equal noise for all; samples are rounded to the {value['levels']} levels and clipped "
+        f"images of `{metrics.data}`, T = {value['timesteps']}, from checkpoint {shown.checkpoint}, seed "
+        f"{shown.pretrain_seed}, equal noise for all; samples are rounded to the {value['levels']} levels and clipped "
         "to their range. SWD: sliced Wasserstein distance W_2 of pixel values in [−1, 1] over "
         f"{value['projections']} directions, of whole images and of {value['patches_per_image']} patches of "
         f"{value['patch']} × {value['patch']} an image; lower is better, and zero cannot be reached with so few "

@@ -4,17 +4,21 @@ import numpy as np
 import pandas
 
 from reproduction.drawing.tables import fine, markdown, number, signed, spread
-from reproduction.images.report import quality
+from reproduction.images.report import choices, log_p, quality
 from reproduction.images.report.comparison import budgets, differences
 from reproduction.verdicts import statistics
 
+REFERENCES = ("simple", "reweighted", "vlb", "baseline")  # of every run in the table `paired`
+
 
 def make(metrics):
-    """``{file name: text}``: {nll,paired,quality}.{csv,md}."""
+    """``{file name: text}``: {nll,paired,search,log_p,quality}.{csv,md}."""
     files = {}
     for name, (frame, columns, text) in {
         "nll": (nll(metrics), NLL, nll_caption(metrics)),
         "paired": (paired(metrics), PAIRED, paired_caption(metrics)),
+        "search": (choices.frame(metrics), SEARCH, choices.caption(metrics)),
+        "log_p": (log_p.frame(metrics), LOG_P, log_p.caption(metrics)),
         "quality": (quality.frame(metrics), QUALITY, quality.caption(metrics)),
     }.items():
         files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n")
@@ -25,23 +29,8 @@ def make(metrics):
 def nll(metrics):
     """Checkpoint × arm at the last fine-tuning step, the baseline where it was saved: one row each."""
     rows = []
-    for step, point in metrics.baseline.items():
-        rows.append(
-            {
-                "checkpoint": step,
-                "arm": "baseline",
-                "step": step,
-                "finetune_step": 0,
-                "seeds": 1,
-                "images": len(point.per_image),
-                "bits_per_dim": point.bits_per_dim,
-                "standard_error_images": point.standard_error,
-                "estimator": metrics.about["estimator"],
-                "standard_error_estimator": point.estimator_error,
-                "bits_per_dim_clipped": point.clipped,
-                "train_bits_per_dim": point.train,
-            }
-        )
+    for step in metrics.baseline_steps:
+        rows.append(_row(metrics, step, "baseline", 0))
         if step in metrics.checkpoints:
             rows += [_arm_row(metrics, step, arm) for arm in metrics.arms]
     return pandas.DataFrame(rows, columns=_nll_columns()).astype({"seeds": int})
@@ -59,23 +48,25 @@ def _nll_columns():
         *differences_to[:3],
         *("minus_simple_bootstrap_low", "minus_simple_bootstrap_high"),
         *differences_to[3:],
-        *("forward_evaluations", "backward_evaluations"),
+        *("forward_evaluations", "backward_evaluations", "clipped_steps"),
         *("estimator", "standard_error_estimator"),
     ]
 
 
-def _arm_row(metrics, checkpoint, arm):
-    last = metrics.steps[-1]
-    points = [metrics.runs[checkpoint, arm, seed][last] for seed in metrics.seeds]
-    own = metrics.per_image(checkpoint, arm, last)
+def _row(metrics, checkpoint, arm, finetune_step):
+    """One model, averaged over its seeds: the baseline or an arm."""
+    if arm == "baseline":
+        points = [metrics.baseline[checkpoint, seed] for seed in metrics.seeds]
+    else:
+        points = [metrics.runs[checkpoint, arm, seed][finetune_step] for seed in metrics.seeds]
+    own = np.stack([point.per_image for point in points])
     means, seeds = own.mean(axis=1), len(points)
     trained = [point.train for point in points if point.train is not None]
-    spent = [metrics.evaluations[checkpoint, arm, seed] for seed in metrics.seeds]
-    row = {
+    return {
         "checkpoint": checkpoint,
         "arm": arm,
         "step": points[0].step,
-        "finetune_step": last,
+        "finetune_step": finetune_step,
         "seeds": seeds,
         "images": own.shape[1],
         "bits_per_dim": means.mean(),
@@ -85,8 +76,16 @@ def _arm_row(metrics, checkpoint, arm):
         "standard_error_estimator": max(point.estimator_error for point in points),
         "bits_per_dim_clipped": np.mean([point.clipped for point in points]),
         "train_bits_per_dim": np.mean(trained) if trained else None,
+    }
+
+
+def _arm_row(metrics, checkpoint, arm):
+    last = metrics.steps[-1]
+    spent = [metrics.evaluations[checkpoint, arm, seed] for seed in metrics.seeds]
+    row = _row(metrics, checkpoint, arm, last) | {
         "forward_evaluations": np.mean([run["forward"] for run in spent]),
         "backward_evaluations": np.mean([run["backward"] for run in spent]),
+        "clipped_steps": np.mean([metrics.clipped[checkpoint, arm, seed] for seed in metrics.seeds]),
     }
     for reference in ("simple", "baseline", "baseline_next"):
         if reference == arm or (reference == "simple" and "simple" not in metrics.arms):
@@ -121,7 +120,7 @@ def paired(metrics):
                 "estimator": metrics.about["estimator"],
                 "standard_error_estimator": points[n].estimator_error,
             }
-            for reference in ("simple", "vlb", "baseline"):
+            for reference in REFERENCES:
                 if reference == arm or reference not in ("baseline", *metrics.arms):
                     continue
                 if n in budgets(metrics, checkpoint, arm, reference):
@@ -129,7 +128,7 @@ def paired(metrics):
                     row[f"minus_{reference}"] = values.mean()
                     row[f"minus_{reference}_standard_error"] = values.std(ddof=1) / np.sqrt(len(values))
             rows.append(row)
-    names = [f"minus_{r}{end}" for r in ("simple", "vlb", "baseline") for end in ("", "_standard_error")]
+    names = [f"minus_{r}{end}" for r in REFERENCES for end in ("", "_standard_error")]
     first = ["checkpoint", "arm", "seed", "finetune_step", "evaluations", "bits_per_dim", "standard_error"]
     last = ["estimator", "standard_error_estimator"]
     return pandas.DataFrame(rows, columns=[*first, "bits_per_dim_clipped", *names, *last])
@@ -177,10 +176,30 @@ PAIRED = {
     "clipped": _get("bits_per_dim_clipped", number),
     "− simple": _get("minus_simple", signed),
     "SE": _get("minus_simple_standard_error", fine),
+    "− reweighted": _get("minus_reweighted", signed),
+    "SE ": _get("minus_reweighted_standard_error", fine),
     "− vlb": _get("minus_vlb", signed),
-    "SE ": _get("minus_vlb_standard_error", fine),
+    "SE  ": _get("minus_vlb_standard_error", fine),
     "− baseline": _get("minus_baseline", signed),
-    "SE  ": _get("minus_baseline_standard_error", fine),
+    "SE   ": _get("minus_baseline_standard_error", fine),
+}
+SEARCH = {
+    "arm": _get("arm"),
+    "λ": _get("weight", lambda v: "" if pandas.isna(v) else f"{v:g}"),
+    "learning rate": _get("lr", lambda v: f"{v:g}"),
+    "warm-up": _get("warmup", _count),
+    "validation bits/dim": _get("bits_per_dim", lambda v: "" if pandas.isna(v) else number(v)),
+    "clipped steps": _get("clipped_share", lambda v: "" if pandas.isna(v) else f"{100 * v:.0f} %"),
+    "chosen": _get("chosen", lambda v: "yes" if v else ""),
+}
+LOG_P = {
+    "model": _get("model"),
+    "log p̂ (nats)": _get("log_p", number),
+    "SE, trajectories": _get("standard_error", fine),
+    "with half of them": _get("log_p_half", number),
+    "bound (nats)": _get("elbo", number),
+    "Var log w (nats²)": _get("variance", number),
+    "log p̂ − that of simple [95 %]": _with_bounds("minus_simple"),
 }
 QUALITY = {
     "model": _get("model"),
@@ -220,7 +239,7 @@ def estimator(metrics):
 def nll_caption(metrics):
     seeds = len(metrics.seeds)
     over = (
-        f"the mean over {seeds} seeds; intervals at 95 % over seeds and images"
+        f"the mean over {seeds} pretraining seeds, each with its own fine-tunes; intervals at 95 % over seeds and images"
         if seeds > 1
         else "one seed; intervals at 95 % over images only"
     )
@@ -230,7 +249,7 @@ def nll_caption(metrics):
         f"{over}. SE: standard error. Differences are paired by seed and image. The baseline at the same step is "
         "interpolated linearly between saved steps, which for a convex curve is a little too high; “next saved” is "
         "the first saved step at or after it, which has seen more data. Forward, backward: network evaluations of "
-        "one fine-tuning, one image counted once. There is one pre-training run: no interval covers its seed."
+        "one fine-tuning, one image counted once."
     )
 
 

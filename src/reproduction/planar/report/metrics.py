@@ -10,7 +10,7 @@ from reproduction.drawing.inputs import contents
 __all__ = ["MODELS", "Metrics"]
 
 # What the arms are called in metrics, figures and tables: plain DDPM is L_simple, trained on as long as the others.
-MODELS = {"simple": "ddpm", "vlb": "vlb", "tbc": "mle_gfn"}
+MODELS = {"simple": "ddpm", "vlb": "vlb", "vlb_tbc": "mle_gfn"}
 KEYS = ("runs", "mmd_floor", "points", "timesteps", "mmd_kernel", "trajectories")
 # What each run of a problem is measured by.
 NUMBERS = (

@@ -68,22 +68,37 @@ def decided(root, problems=FOUR, seeds=(0, 1), **how):
 
 def test_three_of_four_decide(tmp_path):
     row = decided(tmp_path / "a", shift={"circles": 0.1})["discrete-nll-ordered"]
-    assert row["verdict"] == "reproduced" and "at 3 of 4" in row["detail"] and "entropy" in row["detail"]
+    assert row["verdict"] == "reproduced" and "entropy" in row["detail"]
+    assert row["detail"].startswith("reproduced at 3, undecided at 0, refuted at 0 of 3 problems")
     assert row["estimate"] == pytest.approx(-0.00095) and row["seeds"] == 2
-    row = decided(tmp_path / "b", shift={"circles": 0.1, "pinwheel": 0.002})["discrete-nll-ordered"]
-    assert row["verdict"] == "not reproduced" and row["where"] == "pinwheel"
+    for pinwheel, expected in ((0.002, "refuted"), (1e-4, "undecided"), (-1e-4, "undecided")):
+        shift = {"circles": 0.1, "pinwheel": pinwheel}
+        row = decided(tmp_path / f"b {pinwheel}", shift=shift)["discrete-nll-ordered"]
+        assert row["verdict"] == expected and row["where"] == "pinwheel"
     for problems, expected in (
         (("2spirals", "8gaussians", "circles"), "reproduced"),
         (("moons", "circles"), "not tested at this scale"),
     ):
-        row = decided(tmp_path / str(len(problems)), problems, seeds=(0,))["discrete-nll-ordered"]
+        shift = dict.fromkeys(FOUR, -0.01)
+        row = decided(tmp_path / str(len(problems)), problems, seeds=(0,), shift=shift)[
+            "discrete-nll-ordered"
+        ]
         assert row["verdict"] == expected
     assert decided(tmp_path / "c")["discrete-nll-random"]["verdict"] == "not tested at this scale"
 
 
 def test_one_seed_is_flagged(tmp_path):
+    """The estimate, −0.001, is not beyond the standard error of the test points, 0.002."""
     row = decided(tmp_path, seeds=(3,))["discrete-nll-ordered"]
+    assert row["verdict"] == "undecided"
     assert "one seed: the interval covers the test points only" in row["detail"]
+
+
+def test_one_value_without_an_error_decides_nothing(tmp_path):
+    several = decided(tmp_path / "several", ("checkerboard",))["discrete-mmd-ordered"]
+    assert several["verdict"] == "reproduced"
+    one = decided(tmp_path / "one", ("checkerboard",), seeds=(3,))["discrete-mmd-ordered"]
+    assert one["verdict"] == "not tested at this scale" and "checkerboard (one seed)" in one["detail"]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_ranking_ranks(tmp_path):
 def test_a_bias_is_told_beside_the_trace(tmp_path, variate):
     metrics = measured(tmp_path, tasks=["sets"], gradients=["sets"])
     rows = [row for row in metrics.gradients["sets"]["rows"] if row["control_variate"] == variate]
-    assert {len(row) for row in rows} == {7}
+    assert {len(row) for row in rows} == {8}
     frame = tables.gradients(metrics)
     assert (frame[frame["control_variate"] == variate]["trace_over_none"] == 1).all()
 

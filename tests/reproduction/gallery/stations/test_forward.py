@@ -110,7 +110,10 @@ def inputs():
 
 def test_the_station():
     result = forward.Forward.run(SETTINGS, inputs())
-    assert result.quantities["simulation_linear"].values[0] < 4
+    mean, variance = (result.quantities[f"simulation_{name}_linear"] for name in ("mean", "variance"))
+    assert (mean.standard_error, variance.standard_error) == pytest.approx((800**-0.5, 400**-0.5))
+    assert abs(mean.values[0]) < 4 * mean.standard_error
+    assert abs(variance.values[0]) < 4 * variance.standard_error
     assert result.quantities["end_linear"].values[0] < 0.05
     for curve in result.details["curves"]:
         assert curve["t"][0] == 1 and curve["t"][-1] == 20

@@ -184,3 +184,13 @@ def test_flow_and_chain_measure_one_density():
     assert (
         result.chain - exact
     ).abs().max() < 0.3  # of one path; with β̃_t its spread is several times as large
+
+
+def test_hutchinsons_error_is_of_the_images_that_both_measure():
+    """Its standard error is that of the paired differences of few images, so their number goes with it."""
+    names = ("small", "bound", "chain", "chain_small", "flow")
+    bits = SimpleNamespace(**{name: 3 + normal(8, key=name) for name in names})
+    bits.exact = bits.flow[:3] - torch.tensor([0.01, 0.02, 0.06])
+    quantity = samplers.compared(bits)["hutchinson_less_exact"]
+    assert quantity.values == pytest.approx([0.03]) and quantity.unit == "bits/dim"
+    assert (quantity.standard_error, quantity.count) == (pytest.approx((0.0007 / 3) ** 0.5), 3)

@@ -1,5 +1,6 @@
 """Figures 1 and 3: what they draw, and equal bytes for equal input."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from helpers.repository import REPOSITORY
 
 from mlegfn.errors import UserError
 from reproduction.drawing import inputs, style
-from reproduction.images.report import figure1, figure3, figures, tables
+from reproduction.images.report import comparison, figure1, figure3, figures, tables
 
 SMALL = {"checkpoints": (20, 40), "stop": 60, "evaluate_at": (4, 8)}
 
@@ -95,17 +96,69 @@ def test_every_font_is_7_points_and_every_text_on_the_page(small, tmp_path):
 
 def test_figure_1_draws_the_numbers(small):
     figure, _ = _in_style(figure1.plot, small)
-    lines = figure.axes[0].get_lines()
-    assert lines[0].get_ydata() == pytest.approx([p.bits_per_dim for p in small.baseline.values()])
-    expected = [small.baseline[20].bits_per_dim] + [small.per_image(20, "tbc", n).mean() for n in (4, 8)]
-    assert lines[1].get_xdata() == pytest.approx([20, 24, 28])
-    assert lines[1].get_ydata() == pytest.approx(expected)
+    baseline, marks, arm = figure.axes[0].get_lines()[:3]
+    for line in (baseline, marks):
+        assert line.get_ydata() == pytest.approx([small.baseline_per_image(n).mean() for n in (20, 40, 60)])
+    own = [small.baseline_per_image(20), *(small.per_image(20, "simple_tbc", n) for n in (4, 8))]
+    assert arm.get_xdata() == pytest.approx([20, 24, 28])
+    assert arm.get_ydata() == pytest.approx([values.mean() for values in own])
+
+
+def test_the_controls_are_those_of_the_arms(small):
+    """A line from zero and a bar, of each arm from each checkpoint, none on top of another."""
+    figure, _ = _in_style(figure1.plot, small)
+    bars = figure.axes[3].containers
+    others = [(step, arm) for step in (20, 40) for arm in synthetic.ARMS if arm != "simple"]
+    assert len(bars) == len(others)
+    for (step, arm), (mark, _, _) in zip(others, bars):
+        wanted = comparison.differences(small, step, arm, "simple", 8).mean()
+        assert mark.get_ydata() == pytest.approx([wanted])
+        assert mark.get_color() == style.ARMS[arm][0]
+    places = [bar[0].get_xdata()[0] for bar in bars]
+    assert min(np.diff(places)) > 0.15
+
+
+SHAPES = {
+    "digits": {"checkpoints": (600, 1200), "stop": 1500, "evaluate_at": (60,)},
+    "cifar10": {
+        "checkpoints": tuple(range(20000, 200000, 20000)),
+        "stop": 200000,
+        "evaluate_at": (500, 5000),
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("arms", [synthetic.ARMS, synthetic.ARMS[:3]], ids=len)
+def test_no_text_of_the_controls_lies_on_another_or_on_a_bar(tmp_path, shape, arms):
+    metrics = synthetic.write(
+        synthetic.settings(**SHAPES[shape]),
+        tmp_path,
+        images=6,
+        arms=arms,
+        shifts={**synthetic.SHIFTS, "reweighted": 0.01},  # a bar that reaches for the legend
+    )
+    figure, _ = _in_style(figure1.plot, metrics)
+    panel = figure.axes[3]
+    legend = panel.get_legend()
+    entries = [text.get_window_extent() for text in legend.get_texts()]
+    assert len(entries) == len(arms) - 1
+    for k, entry in enumerate(entries):
+        assert panel.get_window_extent().contains(entry.x1, entry.y1)
+        assert not any(entry.overlaps(other) for other in entries[:k])
+    below = legend.get_window_extent().y0
+    for _, caps, (lines,) in panel.containers:
+        drawn = [*(cap.get_window_extent() for cap in caps), lines.get_window_extent()]
+        assert all(box.y1 < below for box in drawn)
+    labels = [label.get_window_extent() for label in panel.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(labels))
+    assert panel.xaxis.label.get_window_extent().width <= panel.get_window_extent().width
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"arms": ["tbc"]},
+        {"arms": ["simple_tbc"]},
         {"arms": ["simple"]},
         {"arms": ["simple", "vlb"]},
         {"seeds": (4,)},
@@ -122,7 +175,7 @@ def test_figure_1_and_tables_at_any_scale(tmp_path, change):
     files = {**tables.make(metrics), "figure1.md": figure1.caption(metrics)}
     assert all(text.endswith("\n") and "nan" not in text.lower() for text in files.values())
     seeds = len(metrics.seeds)
-    assert (f"{seeds} fine-tuning seeds" if seeds > 1 else "no bands") in files["figure1.md"]
+    assert (f"{seeds} pretraining seeds" if seeds > 1 else "no bands") in files["figure1.md"]
 
 
 def test_checkpoint_colours_go_from_dark_to_light():

@@ -11,10 +11,11 @@ from reproduction.planar.report.evidence import KINDS, TESTS
 from reproduction.verdicts import claims, verdict
 
 CLAIMS = claims.load(REPOSITORY / "claims/planar.yaml", KINDS)
-REPRODUCED, NOT, UNTESTED = "reproduced", "not reproduced", "not tested at this scale"
+REPRODUCED, REFUTED, UNDECIDED = "reproduced", "refuted", "undecided"
+UNTESTED = "not tested at this scale"
 
 
-def decided(folder, given=CLAIMS, seeds=(0, 1, 2), arms=("simple", "vlb", "tbc"), **effects):
+def decided(folder, given=CLAIMS, seeds=(0, 1, 2), arms=("simple", "vlb", "vlb_tbc"), **effects):
     """{claim id: its verdict's row} of synthetic metrics."""
     metrics = synthetic.write(synthetic.settings(seeds, arms), folder, **effects)
     report = verdict.decide(metrics, given, TESTS)
@@ -27,7 +28,7 @@ def test_verdicts_flip_with_the_metrics(tmp_path):
     good = decided(tmp_path / "good")
     assert {row["verdict"] for row in good.values()} == {REPRODUCED}
     bad = decided(tmp_path / "bad", shift=0.05, mmd=3)
-    assert {row["verdict"] for row in bad.values()} == {NOT}
+    assert {row["verdict"] for row in bad.values()} == {REFUTED}
 
 
 def test_the_estimate_is_the_effect_and_its_interval_holds_it(tmp_path):
@@ -35,14 +36,14 @@ def test_the_estimate_is_the_effect_and_its_interval_holds_it(tmp_path):
     assert row["interval"][0] < -0.05 < row["interval"][1] + 0.01 and row["interval"][1] < 0
     assert row["estimate"] == pytest.approx(-0.05, abs=0.01)
     assert (row["seeds"], row["unit"], len(row["parts"])) == (3, "nats", 7)
-    assert row["detail"].startswith("lower at 7, indistinguishable at 0, higher at 0 of 7 problems")
+    assert row["detail"].startswith("reproduced at 7, undecided at 0, refuted at 0 of 7 problems")
 
 
 def test_what_the_scale_lacks_is_not_tested(tmp_path):
     rows = decided(tmp_path, problems=["moons"])
     assert rows["figure2-samples-match"]["verdict"] == UNTESTED
     assert "pinwheel" in rows["figure2-samples-match"]["detail"]
-    simple = decided(tmp_path / "simple", arms=["simple", "tbc"])
+    simple = decided(tmp_path / "simple", arms=["simple", "vlb_tbc"])
     assert simple["planar-nll-below-vlb"]["verdict"] == UNTESTED
     assert simple["planar-nll-below-ddpm"]["verdict"] == REPRODUCED
     none = decided(tmp_path / "none", problems=[])
@@ -51,7 +52,7 @@ def test_what_the_scale_lacks_is_not_tested(tmp_path):
 
 def test_one_problem_that_fails_decides_even_if_others_lack(tmp_path):
     rows = decided(tmp_path, problems=["moons"], shift=0.05, mmd=2)
-    assert rows["figure2-samples-match"]["verdict"] == rows["planar-nll-below-ddpm"]["verdict"] == NOT
+    assert rows["figure2-samples-match"]["verdict"] == rows["planar-nll-below-ddpm"]["verdict"] == REFUTED
 
 
 def test_one_seed_is_flagged(tmp_path):
@@ -60,14 +61,31 @@ def test_one_seed_is_flagged(tmp_path):
         "one seed: the interval covers the error of the estimate" in rows["planar-nll-below-ddpm"]["detail"]
     )
     assert rows["planar-nll-below-ddpm"]["seeds"] == 1
-    assert "one seed: no interval" in rows["figure2-samples-match"]["detail"]
+    assert (
+        rows["figure2-samples-match"]["verdict"] == UNTESTED
+    )  # nothing says how far its one value may be off
+    assert "pinwheel (one seed)" in rows["figure2-samples-match"]["detail"]
 
 
 def test_the_floor_is_the_95_percent_quantile(tmp_path):
     within = decided(tmp_path / "within", mmd=0.9)["figure2-samples-match"]
     above = decided(tmp_path / "above", mmd=1.1)["figure2-samples-match"]
-    assert (within["verdict"], above["verdict"]) == (REPRODUCED, NOT)
-    assert within["estimate"] < 0 < above["estimate"]
+    assert (within["verdict"], above["verdict"]) == (REPRODUCED, REFUTED)
+    assert within["interval"][1] < 0 < above["interval"][0]
+
+
+@pytest.mark.parametrize("mmd", [0.995, 1.005])
+def test_the_interval_decides_and_not_the_mean(tmp_path, mmd):
+    """Half a percent off the floor's quantile, with a spread of 2 % over three seeds, either way."""
+    claim = next(claim for claim in CLAIMS if claim.id == "figure2-samples-match")
+    claim = claim._replace(test=claim.test.model_copy(update={"problems": ["moons"]}))
+    row = decided(tmp_path, [claim], mmd=mmd)["figure2-samples-match"]
+    assert row["verdict"] == UNDECIDED and row["interval"][0] < 0 < row["interval"][1]
+
+
+def test_no_effect_is_undecided(tmp_path):
+    row = decided(tmp_path, shift=0.0)["planar-nll-below-ddpm"]
+    assert row["verdict"] == UNDECIDED and "nats could not have been seen" in row["detail"]
 
 
 def written(folder, **test):

@@ -1,6 +1,9 @@
 """What is measured of the Schrödinger bridge: Gaussians, whose bridge is known, and POT's entropic transport."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -11,57 +14,86 @@ from mlegfn.families.shared.family import Check
 from mlegfn.randomness import generator
 from mlegfn.trajectory import score
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TypedDict
+
+    from torch import Tensor
+
+    from mlegfn.families.bridge import Bridge
+    from mlegfn.families.shared.family import Settings
+
+    class Descent(TypedDict):
+        """How many iterations of both half-steps, and what ``settings`` are replaced by."""
+
+        iterations: int
+        steps: int
+        batch: int
+        lr: float
+
+    Moments = tuple[Tensor, Tensor]  # mean, covariance
+    Iteration = tuple[Chain, Chain, float, float]  # of ``exact_iterations``
+
 __all__ = ["all_checks", "brownian", "descended", "ends", "exact_iterations", "fraction", "standard_errors"]
 
 VARIANCE = 1.0  # σ² of the reference between the Gaussians below
 ITERATIONS = 60  # of exact half-steps: ρ₁² = 0.37 an iteration, so rounding is reached after 40
 # By gradient descent: the mean's error after 4 iterations is 0.002, far below the Monte Carlo error.
-DESCENT = {"iterations": 4, "steps": 1600, "batch": 2048, "lr": 0.05}
+DESCENT: Descent = {"iterations": 4, "steps": 1600, "batch": 2048, "lr": 0.05}
 
 
-def ends():
+def ends() -> tuple[Gaussian, Gaussian]:
     """(p_0, p_T) in the plane: neither is isotropic, their axes and means differ."""
     p_0 = Gaussian(tensor([1.0, -0.5]), tensor([[1.0, 0.6], [0.6, 0.8]]))
     p_T = Gaussian(tensor([-1.0, 0.5]), tensor([[0.7, -0.3], [-0.3, 1.2]]))
     return p_0, p_T
 
 
-def tensor(values):
+def tensor(values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def fraction(variances):
+def fraction(variances: Tensor) -> Tensor:
     """[T+1]: how much of σ² has passed at x_0, …, x_T."""
     return torch.cat([tensor([0.0]), variances.cumsum(0)]) / variances.sum()
 
 
-def brownian(start, variances):
+def brownian(start: Gaussian, variances: Tensor) -> Chain:
     """The reference as a ``Chain`` from ``start``."""
     steps, d = len(variances), len(start.mean)
     eye = torch.eye(d, dtype=torch.float64).expand(steps, d, d)
     return Chain(start, eye, torch.zeros(steps, d, dtype=torch.float64), variances[:, None, None] * eye)
 
 
-def exact_iterations(p_0, p_T, variances, iterations, fixed=False):
+def exact_iterations(
+    p_0: Gaussian, p_T: Gaussian, variances: Tensor, iterations: int, fixed: bool = False
+) -> list[Iteration]:
     """Each iteration's (P_F, P_B, largest error of the mean and of the covariance of P_F over all times)."""
     mean, cov = bridge_moments(p_0, p_T, variances.sum().item(), fraction(variances))
     p_f, out = brownian(p_T, variances.flip(0)), []
     for _ in range(iterations):
         p_b = p_f.reversed(p_0, brownian(p_0, variances).noise if fixed else None)
         p_f = p_b.reversed(p_T, brownian(p_T, variances.flip(0)).noise if fixed else None)
-        errors = [(a.flip(0) - b).abs().max().item() for a, b in zip(p_f.moments(), (mean, cov))]
-        out.append((p_f, p_b, *errors))
+        of_mean, of_cov = ((a.flip(0) - b).abs().max().item() for a, b in zip(p_f.moments(), (mean, cov)))
+        out.append((p_f, p_b, of_mean, of_cov))
     return out
 
 
-def standard_errors(cov, count):
+def standard_errors(cov: Tensor, count: int) -> Moments:
     """Of the mean [..., d] and the covariance [..., d, d] of ``count`` Gaussian draws."""
     diagonal = cov.diagonal(dim1=-2, dim2=-1)
     outer = diagonal[..., :, None] * diagonal[..., None, :]
     return (diagonal / count).sqrt(), ((outer + cov.square()) / count).sqrt()
 
 
-def descended(family, settings, variances, seed, iterations, **training):
+def descended(
+    family: type[Bridge],
+    settings: Settings,
+    variances: Tensor,
+    seed: int,
+    iterations: int,
+    **training: float,
+) -> tuple[list[Tensor], Moments, int]:
     """A bridge between Gaussians trained on samples, as the planar one is: (moments [T+1, …] of P_F, of P_B, how
     many trajectories a half-step saw)."""
     p_0, p_T = ends()
@@ -72,7 +104,7 @@ def descended(family, settings, variances, seed, iterations, **training):
     return [x.flip(0) for x in p_f.moments()], p_b.moments(), count
 
 
-def deviation(moments, expected, count, iterations):
+def deviation(moments: Iterable[Tensor], expected: Moments, count: int, iterations: int) -> float:
     """The largest error of a mean or covariance, in standard errors of what 2·``iterations`` half-steps on
     ``count`` trajectories give.
 
@@ -88,7 +120,7 @@ def deviation(moments, expected, count, iterations):
     return max(r.max().item() for r in ratios)
 
 
-def all_checks(family, settings):
+def all_checks(family: type[Bridge], settings: Settings) -> list[Check]:
     variances = step_variances(settings.timesteps, VARIANCE)
     p_0, p_T = ends()
     run = exact_iterations(p_0, p_T, variances, ITERATIONS)
@@ -104,7 +136,7 @@ def all_checks(family, settings):
     ]
 
 
-def half_step_is_regression(family):
+def half_step_is_regression(family: type[Bridge]) -> Check:
     """The gradient of the trajectory KL in P_B, and of the regression that De Bortoli et al. iterate."""
     model = family.tiny()
     with torch.no_grad():
@@ -112,12 +144,12 @@ def half_step_is_regression(family):
     states = model.sample_pf((256, *model.shape), generator(0, "bridge", "half-step"))
     trajectory = score(model, states)
     kl = (trajectory.log_prior + (trajectory.log_pf - trajectory.log_pb).sum(0)).mean()
-    mean_matching = 0.0
+    mean_matching: Tensor | float = 0.0
     for t in range(1, model.timesteps + 1):
         residual = states[t] - model.backward_policy.mean(states[t - 1], torch.full((256,), t - 1))
         mean_matching += residual.square().sum(1).mean() / (2 * model.backward_policy.std[t - 1] ** 2)
     parameters = list(model.backward_policy.drift.parameters())
-    gradients = [gradient(loss, parameters) for loss in (kl, mean_matching)]
+    gradients = [gradient(loss, parameters) for loss in (kl, cast("Tensor", mean_matching))]
     return Check(
         "gradients in P_B of D_KL(P_F‖P_B) and of IPF's mean matching, the same trajectories",
         relative(*gradients),
@@ -125,7 +157,7 @@ def half_step_is_regression(family):
     )
 
 
-def closed_form(run, expected):
+def closed_form(run: Sequence[Iteration], expected: Moments) -> list[Check]:
     _, p_b, mean_error, cov_error = run[-1]
     backward = max((a - b).abs().max().item() for a, b in zip(p_b.moments(), expected))
     what = "exact half-steps between Gaussians: {} against the closed form, mean and covariance at every time"
@@ -136,7 +168,7 @@ def closed_form(run, expected):
     ]
 
 
-def rate(run):
+def rate(run: Sequence[Iteration]) -> Check:
     """Linearised at its limit, an iteration multiplies what is wrong by the square of the conditional expectation
     between the ends: ρ₁² for the mean and ρ₁⁴ for the covariance, ρ the canonical correlations of (x_0, x_T).
     The next modes are smaller by (ρ₂/ρ₁)² an iteration, the tolerance for weights of order 1."""
@@ -145,7 +177,8 @@ def rate(run):
     rho = torch.linalg.svdvals(inverse[0] @ coupling(p_0.cov, p_T.cov, VARIANCE) @ inverse[1].T)
     n = 10  # the covariance's error is then 1e-10, well above rounding
     errors = [
-        run[n][which] / run[n - 1][which] / (rho[0].item() ** power) - 1 for which, power in ((2, 2), (3, 4))
+        new / old / (rho[0].item() ** power) - 1
+        for new, old, power in zip(run[n][2:], run[n - 1][2:], (2, 4))
     ]
     return Check(
         f"IPF's rate at iteration {n}: ρ₁² (mean) and ρ₁⁴ (covariance), ρ₁ the bridge's first canonical correlation",
@@ -154,7 +187,7 @@ def rate(run):
     )
 
 
-def one_measure(family, variances, last):
+def one_measure(family: type[Bridge], variances: Tensor, last: Iteration) -> Check:
     """P_F and P_B at the limit, as the family's own policies: log w(τ) − log p(x_0) on trajectories of both."""
     p_0, p_T = ends()
     model = family.affine(p_T, variances)
@@ -171,7 +204,7 @@ def one_measure(family, variances, last):
     return Check("at the limit, log w(τ) = log p(x_0) for every τ: largest of 2000", error, 1e-10, "nats")
 
 
-def entropic_plan(weight=2 * VARIANCE):
+def entropic_plan(weight: float = 2 * VARIANCE) -> Check:
     """P_F's joint law of its ends on a grid, and POT's plan of cost |x − y|² with ``weight`` on the entropy."""
     import ot
 
@@ -197,7 +230,7 @@ def entropic_plan(weight=2 * VARIANCE):
     )
 
 
-def fixed_variances():
+def fixed_variances() -> Check:
     """With the reference's variance in every step, as De Bortoli et al. have it, the policies cannot be the
     bridge's at a finite T; how fast that vanishes."""
     errors = [
@@ -213,7 +246,7 @@ def fixed_variances():
     )
 
 
-def descent(family, settings, variances, expected):
+def descent(family: type[Bridge], settings: Settings, variances: Tensor, expected: Moments) -> Check:
     *moments, count = descended(family, settings, variances, 0, **DESCENT)
     worst = max(deviation(m, expected, count, DESCENT["iterations"]) for m in moments)
     return Check(

@@ -20,21 +20,24 @@ class Gaussian:
     mean: Tensor
     cov: Tensor
 
-    def log_prob(self, x):
-        return torch.distributions.MultivariateNormal(self.mean, self.cov).log_prob(x)
+    def log_prob(self, x: Tensor) -> Tensor:
+        log_prob: Tensor = torch.distributions.MultivariateNormal(self.mean, self.cov).log_prob(x)
+        return log_prob
 
-    def sample(self, count, generator):
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
         noise = torch.randn(count, len(self.mean), generator=generator, dtype=self.mean.dtype)
-        return self.mean + noise @ torch.linalg.cholesky(self.cov).T
+        drawn: Tensor = self.mean + noise @ torch.linalg.cholesky(self.cov).T
+        return drawn
 
 
-def root(matrix):
+def root(matrix: Tensor) -> Tensor:
     """The symmetric square root of a symmetric positive matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.sqrt()) @ vectors.T
+    found: Tensor = (vectors * values.sqrt()) @ vectors.T
+    return found
 
 
-def coupling(cov_0, cov_T, variance):
+def coupling(cov_0: Tensor, cov_T: Tensor, variance: float) -> Tensor:
     """[d, d]: Cov(x_0, x_T) of the bridge, with σ² = ``variance``,
 
         C = ½ (Σ_0^½ (4 Σ_0^½ Σ_T Σ_0^½ + σ⁴ I)^½ Σ_0^−½ − σ² I)
@@ -45,10 +48,13 @@ def coupling(cov_0, cov_T, variance):
     """
     eye, half = torch.eye(len(cov_0), dtype=cov_0.dtype), root(cov_0)
     inner = root(4 * half @ cov_T @ half + variance**2 * eye)
-    return (half @ inner @ torch.linalg.inv(half) - variance * eye) / 2
+    cross: Tensor = (half @ inner @ torch.linalg.inv(half) - variance * eye) / 2
+    return cross
 
 
-def bridge_moments(p_0, p_T, variance, elapsed, cov_0T=None):
+def bridge_moments(
+    p_0: Gaussian, p_T: Gaussian, variance: float, elapsed: Tensor, cov_0T: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean [K, d] and covariance [K, d, d] of the bridge at the fractions ``elapsed`` [K] of σ², from x_0 to x_T:
 
         x_s = (1−s) x_0 + s x_T + N(0, σ² s(1−s) I)
@@ -75,7 +81,7 @@ class Chain:
     shift: Tensor
     noise: Tensor
 
-    def moments(self):
+    def moments(self) -> tuple[Tensor, Tensor]:
         """The exact marginals: mean [T+1, d], covariance [T+1, d, d]."""
         means, covs = [self.start.mean], [self.start.cov]
         for gain, shift, noise in zip(self.gain, self.shift, self.noise):
@@ -83,7 +89,7 @@ class Chain:
             covs.append(gain @ covs[-1] @ gain.T + noise)
         return torch.stack(means), torch.stack(covs)
 
-    def reversed(self, start, noise=None):
+    def reversed(self, start: Gaussian, noise: Tensor | None = None) -> "Chain":
         """A half-step of iterative proportional fitting without sampling: the ``Chain`` that runs the other way
         from ``start`` with the steps that are nearest, in D_KL, to this chain run backwards.
 
@@ -96,7 +102,7 @@ class Chain:
         fitted = cov[:-1] - gain @ cov[1:] @ gain.mT
         return Chain(start, gain.flip(0), shift.flip(0), fitted.flip(0) if noise is None else noise)
 
-    def end_cross_covariance(self):
+    def end_cross_covariance(self) -> Tensor:
         """[d, d]: Cov(end, start)."""
         product = torch.eye(len(self.start.mean), dtype=self.start.mean.dtype)
         for gain in self.gain:

@@ -1,6 +1,9 @@
 """A planar problem in the units that its diffusions are trained in, and what they are scored by."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,6 +12,14 @@ from mlegfn.data.planar_density import entropy
 from mlegfn.families.shared.family import Fit, Panel
 from mlegfn.families.shared.fitting import bounds
 from mlegfn.randomness import batch_indices, generator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.family import Family, Settings
 
 __all__ = ["SHOWN", "Problem"]
 
@@ -27,21 +38,21 @@ class Problem:
     std: torch.Tensor
 
     @classmethod
-    def draw(cls, name, settings, seed):
+    def draw(cls, name: str, settings: Settings, seed: int) -> Self:
         """Training points of ``seed``; the test points are the same for every seed."""
         points = planar.sample(name, settings.train_points, generator(seed, "families", name, "train"))
         test = planar.sample(name, settings.test_points, generator(0, "families", name, "test"))
         mean, std = points.mean(0), points.std(0)
         return cls(name, seed, (points - mean) / std, (test - mean) / std, mean, std)
 
-    def batch(self, step, size):
+    def batch(self, step: int, size: int) -> Tensor:
         return self.train[batch_indices(self.seed, self.name, step, size, len(self.train))]
 
-    def nll(self, log_p):
+    def nll(self, log_p: Tensor) -> float:
         """Mean NLL in the data's units, nats, from log-densities [N] of ``test`` in the model's."""
         return (self.std.double().log().sum() - log_p.double().mean()).item()
 
-    def fit(self, model, settings, more=None):
+    def fit(self, model: Family, settings: Settings, more: Mapping[str, float] | None = None) -> Fit:
         """The ``Fit`` of a trained pair: both bounds beside the entropy, data and samples.
 
         more: {what: further NLL}, nats.

@@ -13,7 +13,10 @@ Gaussians and x_{t−h} given x_0 and ε are Gaussian: Gauss–Hermite quadratur
 network's, far from ∇log p_t, so the limit is not 0.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +25,15 @@ from torch import nn
 from mlegfn.families.shared.comparing import gradient, relative, slope
 from mlegfn.families.shared.family import Check
 from mlegfn.randomness import seed_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor
+
+    from mlegfn.families.shared.diffusion.score import ScoreSDE
+
+    Stepper = Callable[[float, float], ScoreSDE]
 
 __all__ = ["SIZES", "checks", "detailed_balance", "differences", "limit", "stepper"]
 
@@ -37,35 +49,36 @@ NODES = 64
 
 
 class _SmallNetwork(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         with torch.random.fork_rng([]):
             seed_layers(0, "proposition 4")
             self.layers = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
 
-    def forward(self, x, place):
-        return self.layers(torch.cat([x, place[:, None]], 1))
+    def forward(self, x: Tensor, place: Tensor) -> Tensor:
+        out: Tensor = self.layers(torch.cat([x, place[:, None]], 1))
+        return out
 
 
-def stepper(cls):
+def stepper(cls: type[ScoreSDE]) -> Stepper:
     """f(t, h) → the family ``cls`` in one dimension, a step from t − h to t, always with the same network."""
     network = _SmallNetwork().double()
     return lambda t, h: cls(network, [t - h, t], dimensions=1, horizon=HORIZON, dtype=torch.float64)
 
 
-def _hermite():
+def _hermite() -> tuple[Tensor, Tensor]:
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
 
 
-def _log_q(model, x, t):
+def _log_q(model: ScoreSDE, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """log q(x_t|x_0) [N, 4] of each point x_0 at x [N], and its derivative in x."""
     u = model.level(torch.tensor(t, dtype=torch.float64))
     offset = (x[:, None] - model.scale(u) * POINTS) / model.std(u)
     return -offset.square() / 2 - model.std(u).log() - math.log(2 * math.pi) / 2, -offset / model.std(u)
 
 
-def _flow(model, x, t, origin):
+def _flow(model: ScoreSDE, x: Tensor, t: float, origin: Tensor | None) -> tuple[Tensor, Tensor]:
     """log F and its derivative, [N] each: of x's own x_0 (index ``origin`` [N]), or with None of all data."""
     log_q, gradient = _log_q(model, x, t)
     if origin is not None:
@@ -74,7 +87,7 @@ def _flow(model, x, t, origin):
     return (log_q + MASS.log()).logsumexp(1), (posterior * gradient).sum(1)
 
 
-def _states(model, t):
+def _states(model: ScoreSDE, t: float) -> tuple[Tensor, Tensor, Tensor]:
     """x_t [4·NODES] of the noising of every point, their probabilities, and the points' indices."""
     z, weight = _hermite()
     u = model.level(torch.tensor(t, dtype=torch.float64))
@@ -83,12 +96,19 @@ def _states(model, t):
     return x.flatten(), (MASS[:, None] * weight).flatten(), origin.flatten()
 
 
-def detailed_balance(model, t, h, conditional, flow=_flow):
+def detailed_balance(
+    model: ScoreSDE,
+    t: float,
+    h: float,
+    conditional: bool,
+    flow: Callable[[ScoreSDE, Tensor, float, Tensor | None], tuple[Tensor, Tensor]] = _flow,
+) -> Tensor:
     """E δ²/h, a scalar: x_0 of the data, x_{t−h} ~ q(·|x_0), x_t ~ P_B(·|x_{t−h}).
 
     conditional: whether flows are F(x, t|x_0), else F(x, t).
     """
     z, weight = _hermite()
+    origin: Tensor | None
     before, mass, origin = (v.repeat_interleave(NODES) for v in _states(model, t - h))
     step = torch.ones(len(before), dtype=torch.int64)
     mean, variance = model._noised(before[:, None], step)
@@ -104,7 +124,7 @@ def detailed_balance(model, t, h, conditional, flow=_flow):
     return (mass * weight.repeat(len(mass) // NODES) * residual.square()).sum() / h
 
 
-def limit(model, t, conditional):
+def limit(model: ScoreSDE, t: float, conditional: bool) -> Tensor:
     """g² E‖s_θ − ∇log F‖², a scalar: (denoising) score matching at time t."""
     x, mass, origin = _states(model, t)
     target = _flow(model, x, t, origin if conditional else None)[1]
@@ -113,16 +133,16 @@ def limit(model, t, conditional):
     return model.diffusion2(time) * (mass * (score - target).square()).sum()
 
 
-def _balances(step, h, conditional):
+def _balances(step: Stepper, h: float, conditional: bool) -> Tensor:
     """[3]: E δ²/h at TIMES."""
     return torch.stack([detailed_balance(step(t, h), t, h, conditional) for t in TIMES])
 
 
-def _limits(step, conditional):
+def _limits(step: Stepper, conditional: bool) -> Tensor:
     return torch.stack([limit(step(t, SIZES[0]), t, conditional) for t in TIMES])
 
 
-def differences(cls, conditional):
+def differences(cls: type[ScoreSDE], conditional: bool) -> list[float]:
     """|E δ²/h − limit| / limit, a mean over TIMES, for each h of SIZES."""
     step = stepper(cls)
     with torch.no_grad():
@@ -130,13 +150,13 @@ def differences(cls, conditional):
         return [((_balances(step, h, conditional) - exact).abs() / exact).mean().item() for h in SIZES]
 
 
-def _gradients(step, values):
+def _gradients(step: Stepper, values: Iterable[Tensor]) -> Tensor:
     """[len(values), parameters]: of the sum over TIMES of each."""
     parameters = list(step(TIMES[0], SIZES[0]).parameters())
     return torch.stack([gradient(value.sum(), parameters) for value in values])
 
 
-def checks(cls):
+def checks(cls: type[ScoreSDE]) -> list[Check]:
     """The rows of Table 1 for Proposition 4.
 
     The difference is c₁h + c₂h² + …, relative to the limit, with coefficients made of the schedule's rates,
@@ -164,24 +184,27 @@ def checks(cls):
                 4 * 2 * smallest,
                 "absolute",
             ),
-            (f"DB/h at h = 2^-10, and {name}", measured[-1], 4 * smallest),
+            (f"DB/h at h = 2^-10, and {name}", measured[-1], 4 * smallest, "relative"),
             (
                 f"gradients of DB/h at h = 2^-10, and of {name}",
                 relative(of_fine, of_exact),
                 4 * smallest,
+                "relative",
             ),
             (
                 f"DB/h extrapolated to h = 0, and {name}",
                 relative(2 * fine - coarse, exact),
                 (4 * smallest) ** 2,
+                "relative",
             ),
             (
                 f"gradients of DB/h extrapolated to h = 0, and of {name}",
                 relative(2 * of_fine - of_coarse, of_exact),
                 (4 * smallest) ** 2,
+                "relative",
             ),
         ]
-    checked = [Check(what, abs(value), *rest, proposition=4) for what, value, *rest in rows]
+    checked = [Check(what, abs(value), tolerance, unit, 4) for what, value, tolerance, unit in rows]
     # Vincent 2011: equal for every s_θ. What is left is the quadrature's error, of VE's multimodal p_t.
     apart = relative(*gradients)
     return [*checked, Check("gradients of score matching and denoising score matching", apart, 1e-6)]

@@ -9,12 +9,15 @@ and likewise for anything additive along the path. Used where D is small, in flo
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mlegfn.families.shared.orders.levels import EMPTY
+
+if TYPE_CHECKING:
+    from mlegfn.trajectory import MarkovPair
 
 __all__ = ["Exact", "exact", "orders"]
 
@@ -35,7 +38,7 @@ class Exact(NamedTuple):
     posterior: Tensor
 
 
-def exact(pair, x):
+def exact(pair: "MarkovPair", x: Tensor) -> Exact:
     """``Exact`` of x [N, D] under ``pair``, whose states are x with −1 where empty."""
     count, length = x.shape
     sets = sorted(range(2**length), key=lambda s: (s.bit_count(), s))
@@ -73,7 +76,7 @@ def exact(pair, x):
     return Exact(log_p, elbo, second - elbo.square(), best)
 
 
-def orders(x):
+def orders(x: Tensor) -> Tensor:
     """[D+1, N, D!, D]: the states of every trajectory to each x [N, D], by going through all D! orders."""
     length = x.shape[1]
     rank = torch.cartesian_prod(*[torch.arange(length)] * length).view(-1, length)

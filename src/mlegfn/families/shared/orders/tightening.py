@@ -4,7 +4,9 @@ The gap is log p(x) − ELBO(x) = KL(P_B(·|x) ‖ P_F's posterior over the orde
 not give all orders the probability that P_B gives them. A network of a few units cannot, on purpose.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 
@@ -16,6 +18,12 @@ from mlegfn.objectives.kl_balance import kl_trajectory_balance
 from mlegfn.randomness import generator, seed_layers
 from mlegfn.trajectory import score
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mlegfn.families.any_order import AnyOrder
+    from mlegfn.trajectory import MarkovPair
+
 __all__ = ["measured", "policies", "target", "tightened", "trained"]
 
 LENGTH, WIDTH, BACKWARD_WIDTH = 5, 4, 32
@@ -23,14 +31,14 @@ BATCH, TRAJECTORIES = 32, 4
 WEIGHT = 1.0  # λ of TBC, on the unbiased variance; benchmarks/any_order.py has others
 
 
-def target():
+def target() -> tuple[Tensor, Tensor]:
     """(every x [32, 5], q(x) [32]): five bits with random probabilities, softmax of 3·N(0, 1)."""
-    x = all_of(LENGTH, 2)
+    x = cast("Tensor", all_of(LENGTH, 2))  # so few can be enumerated
     logits = torch.randn(len(x), generator=generator(0, "any_order", "target"), dtype=torch.float64)
     return x, (3 * logits).softmax(0)
 
 
-def policies(pair, states, trajectories):
+def policies(pair: MarkovPair, states: Tensor, trajectories: int) -> tuple[Tensor, Tensor]:
     """(log p(x_T) P_F(τ), log P_B(τ|x)), both [N, M], of states [T+1, N·M, …]: M ``trajectories`` of each x."""
     scored = score(pair, states)
     forward, backward = scored.log_prior + scored.log_pf.sum(0), scored.log_pb.sum(0)
@@ -44,7 +52,14 @@ class Settings(NamedTuple):
     lr: float = 0.02
 
 
-def trained(family, steps, seed, learned, weight, start=None):
+def trained(
+    family: type[AnyOrder],
+    steps: int,
+    seed: int,
+    learned: bool,
+    weight: float,
+    start: AnyOrder | None = None,
+) -> AnyOrder:
     """A model of ``target`` after ``steps`` steps of KL-TB + λ·TBC, λ = ``weight``, on draws of q.
 
     P_B starts uniform, and stays so unless ``learned``. All arms of a seed have the same start. With ``start``, a
@@ -54,14 +69,15 @@ def trained(family, steps, seed, learned, weight, start=None):
     with torch.random.fork_rng([]):
         seed_layers(seed, "any_order", "exact")
         model = family(LENGTH, 2, WIDTH, BACKWARD_WIDTH, torch.float64)
-    for parameter in model.backward_policy[-1].parameters():
+    backward_policy = cast("nn.Sequential", model.backward_policy)  # there is one, with a width
+    for parameter in backward_policy[-1].parameters():
         torch.nn.init.zeros_(parameter)
-    model.backward_policy.requires_grad_(learned)
+    backward_policy.requires_grad_(learned)
     if start is not None:
         model.load_state_dict(start.state_dict())
         model.forward_policy.requires_grad_(False)
 
-    def loss(step):
+    def loss(step: int) -> Tensor:
         rng = generator(seed, "any_order", "exact", step)
         rows = torch.multinomial(q, BATCH, replacement=True, generator=rng)
         states = model.sample_pb(x[rows].repeat_interleave(TRAJECTORIES, 0), rng)
@@ -74,7 +90,7 @@ def trained(family, steps, seed, learned, weight, start=None):
 
 
 @torch.no_grad()
-def measured(model):
+def measured(model: AnyOrder) -> dict[str, float]:
     """{"NLL", "−ELBO", "gap"}: exact means over q, nats; NLL and −ELBO less q's entropy, so that 0 is perfect."""
     x, q = target()
     of = exact(model, x)
@@ -83,7 +99,7 @@ def measured(model):
     return {"NLL": nll.item(), "−ELBO": bound.item(), "gap": (bound - nll).item()}
 
 
-def tightened(family, steps, seed):
+def tightened(family: type[AnyOrder], steps: int, seed: int) -> dict[str, dict[str, float]]:
     """{arm: ``measured``} of one seed: a random P_B; with TBC, from the same start; and P_B alone trained for as
     many steps on the P_F that the first arm left. benchmarks/any_order.py has more arms, and more seeds."""
     model = trained(family, steps, seed, learned=False, weight=0.0)

@@ -1,0 +1,1 @@
+"""What consistency training does to a likelihood, and why: predictions of docs/consistency.md, measured in the plane."""

@@ -1,0 +1,42 @@
+"""The table of the search: every combination of settings that an arm tried on validation images."""
+
+import pandas
+
+COLUMNS = [
+    "arm",
+    "weight",
+    "lr",
+    "warmup",
+    "bits_per_dim",
+    "clipped_share",
+    "chosen",
+    "images",
+    "checkpoint",
+    "seed",
+]
+
+
+def frame(metrics):
+    """One row a combination."""
+    rows = [
+        {
+            "arm": arm,
+            **tried["trial"],
+            **{key: tried.get(key) for key in ("bits_per_dim", "clipped_share", "images")},
+            "chosen": tried["trial"] == choice["chosen"],
+            "checkpoint": choice["checkpoint"],
+            "seed": choice["seed"],
+        }
+        for arm, choice in metrics.choices.items()
+        for tried in choice["tried"]
+    ]
+    return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def caption(metrics):
+    search = metrics.settings.finetune.all.search
+    return (
+        f"**Search** (scale `{metrics.name}`): every arm from checkpoint {search.checkpoint} of seed {search.seed}, "
+        f"{metrics.steps[-1]} steps, measured on {metrics.settings.data.validation} images that were cut from the training "
+        "images and that no model is trained on. The lowest is chosen; every arm tries equally many."
+    )

@@ -1,0 +1,80 @@
+"""What docs/consistency.md quotes: its predictions beside what was measured, a function of the root for each."""
+
+import json
+import re
+
+from reproduction.site.readings import listed, reading
+
+__all__ = ["QUOTATIONS"]
+
+SCALES = ("consistency", "digits")  # the best one first
+NOTHING = "*Not measured yet: no scale has results here.*"
+CLAIMS = (
+    "consistency-raises-nll",
+    "negative-lowers-nll",
+    "slope-is-minus-half",
+    "odd-in-lambda",
+    "bound-cannot-see-it",
+    "iwae-lowers-nll",
+)
+
+
+def prediction(name):
+    """The verdict of a claim and what was measured, a line a scale."""
+
+    def quote(root):
+        lines = []
+        for scale in SCALES:
+            for row in _claims(root, scale):
+                if row["id"] == name and row["estimate"] is not None:
+                    said, notes = reading(row)
+                    text = f"Scale `{scale}`: **{row['verdict']}**. {said} {notes}"
+                    lines.append(f"- {' '.join(text.split())}")  # a ratio has no unit
+        return "\n".join(lines) or NOTHING
+
+    return quote
+
+
+def figure(root):
+    """The figure of the best scale that has it, with its caption; links as seen from docs."""
+    for scale in SCALES:
+        folder = f"results/{scale}/consistency/figures"
+        if (root / folder / "slope.md").is_file():
+            caption = (root / folder / "slope.md").read_text(encoding="utf-8").strip()
+            return f"![signed λ at the scale {scale}](../{folder}/slope.png)\n\n{caption}"
+    return NOTHING
+
+
+def tables(root):
+    """The table of the optima of the best scale that has it; the other one as a link."""
+    for scale in SCALES:
+        folder = f"results/{scale}/consistency/tables"
+        if (root / folder / "optimum.md").is_file():
+            text = (root / folder / "optimum.md").read_text(encoding="utf-8").strip()
+            return f"{text}\n\nEvery arm by problem: [table](../{folder}/signed.md)."
+    return NOTHING
+
+
+def setup(root):
+    """What was trained, from the captions of the tables."""
+    said = []
+    for scale in SCALES:
+        path = root / f"results/{scale}/consistency/tables/signed.md"
+        if path.is_file():
+            caption = path.read_text(encoding="utf-8").partition("\n")[0]
+            said.append(f"`{scale}` ({re.search(r', (T = .*?)[)]', caption)[1]})")
+    return f"Measured at the scales {listed(said)}." if said else NOTHING
+
+
+def _claims(root, scale):
+    path = root / f"results/{scale}/consistency/report/verdict.json"
+    return json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
+
+
+# {name between the markers: function of the repository's root}
+QUOTATIONS = {
+    **{name: prediction(name) for name in CLAIMS},
+    "signed-figure": figure,
+    "signed-tables": tables,
+    "signed-setup": setup,
+}
