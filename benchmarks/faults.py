@@ -54,7 +54,8 @@ def main():
         for index in range(count):
             draw = random.Random(f"{options.seed} {kind} {index}")
             trial = options.work / "trial"
-            record = {"kind": kind, "index": index, **KINDS[kind](base, trial, draw, undisturbed)}
+            record = {"kind": kind, "index": index, "commit": machine["commit"]}
+            record |= KINDS[kind](base, trial, draw, undisturbed)
             record |= compare(trial, reference)
             record["holds"] = (
                 record.pop("as_it_should") and record["second_code"] == 0 and not record["differing"]
@@ -82,12 +83,12 @@ def prepare(work):
         remove(base)
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(base)], check=True)
         os.symlink(REPOSITORY / ".venv", base / ".venv")
-        assert reproduce(base).wait() == 0, (base / "said").read_text()[-2000:]
+        assert reproduce(base).wait() == 0, said_of(base).read_text()[-2000:]
         (base / "done").touch()
     remove(changed)
     copy(base, changed)
     began = time.monotonic()
-    assert reproduce(changed).wait() == 0, (changed / "said").read_text()[-2000:]
+    assert reproduce(changed).wait() == 0, said_of(changed).read_text()[-2000:]
     return base, outputs(changed), round(time.monotonic() - began, 1)
 
 
@@ -105,10 +106,15 @@ def copy(base, target):
     path.write_text(head + mark + rest)
 
 
+def said_of(checkout):
+    """Where what `mlegfn reproduce` prints goes: beside the checkout, whose disk may be full."""
+    return checkout.with_name(f"{checkout.name}.said")
+
+
 def reproduce(checkout):
-    """`mlegfn reproduce` of a checkout, started; what it prints goes to the file ``said``."""
+    """`mlegfn reproduce` of a checkout, started."""
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
-    with open(checkout / "said", "w") as said:
+    with open(said_of(checkout), "w") as said:
         return subprocess.Popen(
             [checkout / ".venv/bin/mlegfn", "reproduce", "--scale", SCALE, "--cores", "2"],
             cwd=checkout,
@@ -133,7 +139,7 @@ def outputs(checkout):
 def compare(trial, reference):
     """Give the command once more, and hold what there is then against the undisturbed run."""
     code = reproduce(trial).wait()
-    said = (trial / "said").read_text()
+    said = said_of(trial).read_text()
     now = outputs(trial)
     differing = sorted(path for path in {*now, *reference} if now.get(path) != reference.get(path))
     verified = command(trial, "verify", "--scale", SCALE)[0] == 0
@@ -208,7 +214,7 @@ def term(base, trial, draw, undisturbed):
         "code": code,
         "left": left,
         "as_it_should": good,
-        "said": "" if good else (trial / "said").read_text()[-1500:],
+        "said": "" if good else said_of(trial).read_text()[-1500:],
     }
 
 
@@ -223,7 +229,7 @@ def full(base, trial, draw, undisturbed):
     subprocess.run(["mount", "-o", f"remount,size={used + free}", trial], check=True)
     process = reproduce(trial)
     code = process.wait()
-    said = (trial / "said").read_text()
+    said = said_of(trial).read_text()
     subprocess.run(["mount", "-o", "remount,size=2g", trial], check=True)
     said += (trial / "results" / SCALE / "logs" / "snakemake.log").read_text(errors="replace")
     good = (code == 2 and "no space left" in said.lower()) or code == 0
@@ -248,14 +254,18 @@ def readonly(base, trial, draw, undisturbed):
         wait(process, after)
     while subprocess.run(["mount", "-o", "remount,ro,bind", results], capture_output=True).returncode:
         time.sleep(0.05)
+    in_time = (
+        process is None or process.poll() is None
+    )  # else no moment came in which no file was open for writing
     process = process or reproduce(trial)
     code = process.wait()
-    said = (trial / "said").read_text()
+    said = said_of(trial).read_text()
     subprocess.run(["mount", "-o", "remount,rw,bind", results], check=True)
     subprocess.run(["umount", results], check=True)
-    good = code == 2 and "read-only" in said.lower()
+    good = code == 2 and "read-only" in said.lower() if in_time else code == 0
     return {
         "after_s": round(after, 2),
+        "in_time": in_time,
         "code": code,
         "as_it_should": good,
         "said": "" if good else said[-1500:],

@@ -66,13 +66,13 @@ def test_every_broken_setting_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (REPOSITORY / "params.yaml").read_text().replace("train_limit: 64", "train_limit: 0")
     (tmp_path / "params.yaml").write_text(
-        text.replace("image_scales: [smoke, ", "image_scales: [smoke, smoke, ")
+        text.replace("planar_scales: [smoke, ", "planar_scales: [smoke, smoke, ")
     )
     assert cli.main(["status", "--scale", "smoke"]) == 2
     lines = capsys.readouterr().err.splitlines()
     said = [line.removeprefix("mlegfn: ") for line in lines]
     for start in (
-        "image_scales: names something twice",
+        "planar_scales: names something twice",
         "images.smoke.data.train_limit: expected an integer ≥ 1",
     ):
         assert any(line.startswith(f"params.yaml: {start}") for line in said)

@@ -166,6 +166,8 @@ def test_a_data_source_is_fetched(checkout):
     text = (checkout.root / "params.yaml").read_text()
     block = re.search(r"^  digits_wide:\n.*?^\n", text, re.MULTILINE | re.DOTALL)[0]
     bars = block.replace("digits_wide:", "bars:").replace("source: digits", "source: bars")
+    runs = re.search(r"(?:^  digits_wide-\w+: .*\n)+", text, re.MULTILINE)[0]
+    text = text.replace(runs, runs + runs.replace("digits_wide", "bars"))
     (checkout.root / "params.yaml").write_text(text.replace(block, block + bars))
     checkout.run("dvc", "repro", "--quiet", "fetch@bars")
     record = read_json(checkout.root / "data/bars/dataset.json")

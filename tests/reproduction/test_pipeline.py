@@ -4,12 +4,15 @@ Its results are made once, in one process (helpers/one_process.py); what changes
 tests/reproduction/workflow/ runs from nothing, with two quick stages.
 """
 
+import re
 import signal
 import sys
 import time
 
 import pytest
 from helpers.checkout import Checkout
+from helpers.repository import REPOSITORY
+from ruamel.yaml import YAML
 
 TRAINING = "pretrain@smoke"
 REPRODUCE = ("mlegfn", "reproduce", "--scale", "smoke", "--cores", "2")
@@ -35,8 +38,8 @@ def test_every_stage_makes_what_dvc_yaml_names_and_nothing_is_left_to_do(smoke):
     for name in ("images/figures/figure1.png", "planar/figures/figure2.png", "images/figures/figure3.png",
                  "families/tables/table1.csv", "images/report/verdict.json", "gallery/figures/spiral.webp"):  # fmt: skip
         assert len(made[f"results/smoke/{name}"]) > 100
-    assert "nothing to do, all 30 stages" in smoke.reproduce()
-    assert "30 done, 0 stale" in smoke.run("mlegfn", "status", "--scale", "smoke")
+    assert "nothing to do, all 31 stages" in smoke.reproduce()
+    assert "31 done, 0 stale" in smoke.run("mlegfn", "status", "--scale", "smoke")
     assert "as recorded" in smoke.run("mlegfn", "verify", "--scale", "smoke")
     assert smoke.git("status", "--porcelain", "--", "results", "dvc.lock", "data") == ""
 
@@ -45,7 +48,7 @@ def test_a_changed_weight_runs_its_arm_and_what_follows_by_dvc_alone_too(checkou
     before = checkout.outputs()
     status = checkout.run("dvc", "status", TRAINING, "images_report@smoke")
     assert "up to date" in status and "WARN" not in status.upper()
-    checkout.set("images.smoke.finetune.simple_tbc.weight", 0.5)
+    checkout.set("images.smoke.finetune.simple_tbc.weight", "[0.5, 0.6]")
     planned = checkout.planned()
     assert set(planned) == {
         "finetune@smoke-simple_tbc",
@@ -59,18 +62,20 @@ def test_a_changed_weight_runs_its_arm_and_what_follows_by_dvc_alone_too(checkou
     assert "images.smoke.finetune.simple_tbc.weight" in checkout.run("dvc", "params", "diff")
     assert "smoke.planar.moons.mle_gfn" in checkout.run("dvc", "metrics", "diff", "--all")
     # An experiment of DVC runs two of the five, with another weight; `reproduce` runs the rest.
-    said = checkout.run(
-        "dvc", "exp", "run", "-S", "images.smoke.finetune.simple_tbc.weight=0.01", "nll@smoke-simple_tbc"
-    )
+    other = "images.smoke.finetune.simple_tbc.weight=[0.02,0.03]"
+    said = checkout.run("dvc", "exp", "run", "-S", other, "nll@smoke-simple_tbc")
     assert "WARN" not in said.upper()
     metric = checkout.root / "results/smoke/images/metrics/finetune/simple_tbc/4-0.json"
-    assert '"lambda": 0.01' in metric.read_text()
-    assert "weight: 0.0001" in (checkout.root / "params.yaml").read_text(), "another scale's λ must stay"
+    assert re.search(r'"lambda": 0.0[23],', metric.read_text())
+    left = YAML(typ="safe").load((checkout.root / "params.yaml").read_text())["images"]
+    assert (
+        left["digits"] == YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())["images"]["digits"]
+    )
     said = checkout.reproduce()
-    assert "3 of 30 stages to run" in said and checkout.planned() == {}
+    assert "3 of 31 stages to run" in said and checkout.planned() == {}
     changed = {path for path, content in checkout.outputs().items() if before.get(path) != content}
     assert all("/images/" in path for path in changed)
-    assert not any("/simple/" in path or "/vlb/" in path or "/baseline/" in path for path in changed)
+    assert not any(f"/{arm}/" in path for path in changed for arm in ("simple", "reweighted", "baseline"))
     assert any(path.startswith("results/smoke/images/metrics/nll/simple_tbc/") for path in changed)
 
 

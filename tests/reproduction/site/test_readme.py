@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -102,14 +101,6 @@ def test_the_ranking_of_objectives_comes_from_its_file(tmp_path):
     file.write_text("Ranked.\n\n![curves](../figures/a.png)\n")
     ranked = "Ranked.\n\n![curves](../results/divergences/divergences/figures/a.png)"
     assert quotations.objectives(tmp_path) == ranked
-
-
-def test_the_tables_of_the_recipe_are_those_of_the_searches():
-    tables = runpy.run_path(str(ROOT / "benchmarks" / "recipe_tables.py"))
-    page = (ROOT / "docs/recipe.md").read_text()
-    for name in ("digits", "planar", "alignment"):
-        made = f"<!-- {name}:begin -->\n\n{tables[name]()}\n\n<!-- {name}:end -->"
-        assert made in page, "docs/recipe.md: run .venv/bin/python benchmarks/recipe_tables.py"
 
 
 def test_every_file_that_readme_and_docs_link_to_exists():

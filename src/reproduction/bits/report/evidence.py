@@ -1,5 +1,6 @@
 """How the claims about planar problems as bits are decided: the kind of test, and what the metrics say about it."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from reproduction.bits.settings import Arm
 from reproduction.settings.problems import Problem
 from reproduction.settings.types import Block
 from reproduction.settings.validation import rule
-from reproduction.verdicts.evidence import Evidence, Part, below, best, over_seeds
+from reproduction.verdicts.evidence import Evidence, best, over_seeds, parts_below
 
 __all__ = ["KINDS", "TESTS", "DiscreteAtMost"]
 
@@ -36,7 +37,7 @@ def discrete_at_most(metrics, test):
     The interval is over seeds, or with one seed over test points, where there is an error of them. What was published
     has an error too, which we do not know.
     """
-    parts, untested = [], [problem for problem in test.values if problem not in metrics.bits]
+    intervals, untested = {}, [problem for problem in test.values if problem not in metrics.bits]
     if test.model not in metrics.arms:
         untested = list(test.values)
     one = len(metrics.settings.seeds) == 1
@@ -46,8 +47,8 @@ def discrete_at_most(metrics, test):
             continue
         runs = metrics.runs(problem, test.model)
         excess = np.array([run[test.metric] for run in runs]) - test.values[problem]
-        interval = over_seeds(excess, runs[0]["nll_standard_error"])
-        parts.append(Part(problem, interval, below(interval)))
+        intervals[problem] = partial(over_seeds, excess, runs[0]["nll_standard_error"])
+    parts = parts_below(intervals)
     parts.sort(key=lambda part: part.interval.estimate)
     every = ", ".join(f"{part.where} {part.interval.estimate:+.3g}" for part in parts)
     notes = [f"all {len(parts)}: {every}"] if len(parts) > 1 else []

@@ -1,5 +1,6 @@
 """How claims/divergences.yaml is decided from the metrics: the three kinds of test, and the evidence for each."""
 
+from functools import partial
 from itertools import combinations, product
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from reproduction.divergences.settings import ControlVariate, Objective, OnPolic
 from reproduction.settings.types import Block, NonNegative, Positive, differ
 from reproduction.settings.validation import rule
 from reproduction.verdicts import statistics
-from reproduction.verdicts.evidence import Evidence, Part, below, best, equivalent
+from reproduction.verdicts.evidence import Evidence, Part, best, equivalent, parts_below
 from reproduction.verdicts.statistics import Interval
 
 __all__ = ["KINDS", "TESTS"]
@@ -84,11 +85,12 @@ KINDS = {
 
 def divergence_below(metrics, test):
     """Parts: pairs of an objective and a reference; the ``at_least`` best of them."""
-    pairs, parts, untested = list(product(test.objectives, test.reference)), [], []
+    pairs, intervals, untested = list(product(test.objectives, test.reference)), {}, []
     for objective, reference in pairs:
-        interval = _difference(metrics, test.task, objective, reference, untested, measure=test.measure)
-        if interval is not None:
-            parts.append(Part(_against(objective, reference), interval, below(interval, test.margin)))
+        if _difference(metrics, test.task, objective, reference, untested, measure=test.measure) is not None:
+            of_level = partial(metrics.difference, test.task, objective, reference, test.measure)
+            intervals[_against(objective, reference)] = of_level
+    parts = parts_below(intervals, test.margin)
     parts, open_ones = best(parts, len(pairs) - len(parts), test.at_least)
     what = {"final": "after training", "area": "averaged over training"}[test.measure]
     some = "" if test.at_least == len(pairs) else f" for at least {test.at_least} of {len(pairs)} pairs"
@@ -138,7 +140,7 @@ def variance_below(metrics, test):
     """
     tasks = list(metrics.gradients) if test.task is None else [test.task]
     names = (test.control_variate, test.reference)
-    parts, lengths, untested = [], [], [] if tasks else ["gradients"]
+    intervals, lengths, untested = {}, [], [] if tasks else ["gradients"]
     for task in tasks:
         rows = {
             (row["control_variate"], row["batch"]): row
@@ -154,8 +156,7 @@ def variance_below(metrics, test):
                 untested.append(f"{task}, batch {batch} (needs two groups of batches, and traces above 0)")
                 continue
             ratios = np.log(own["traces"]) - np.log(other["traces"])
-            interval = Interval(*statistics.student(ratios), 1)
-            parts.append(Part(f"{task}, batch {batch}", interval, below(interval)))
+            intervals[f"{task}, batch {batch}"] = partial(_of_one_policy, ratios)
             if batch == batches[-1] and min(own["mean_square"], other["mean_square"]) > 0:
                 lengths.append(f"{own['mean_square'] / other['mean_square']:.3g} ({task})")
     notes = ["the interval is over groups of batches, at one policy a task"]
@@ -164,15 +165,20 @@ def variance_below(metrics, test):
             f"the mean gradient's square over the reference's at the largest batch: {', '.join(lengths)}"
         )
     return Evidence(
-        parts,
+        parts_below(intervals),
         untested,
         "log-ratio",
         f"natural logarithm of the trace of the covariance of {OBJECTIVES[test.objective].title}'s gradient with the "
         f"control variate “{VARIATES[names[0]]}” over that with “{VARIATES[names[1]]}”, mean over groups of batches: "
         "95 % interval below 0 at every batch size",
         "batch size",
-        "; ".join(notes) if parts else "",
+        "; ".join(notes) if intervals else "",
     )
+
+
+def _of_one_policy(ratios, level):
+    """Student's interval over groups of batches, at one policy."""
+    return Interval(*statistics.student(ratios, level), 1)
 
 
 TESTS = {

@@ -10,6 +10,7 @@ COLUMNS = [
     "bits_per_dim",
     "clipped_share",
     "chosen",
+    "note",
     "images",
     "checkpoint",
     "seed",
@@ -23,6 +24,7 @@ def frame(metrics):
             "arm": arm,
             **tried["trial"],
             **{key: tried.get(key) for key in ("bits_per_dim", "clipped_share", "images")},
+            "note": note(tried),
             "chosen": tried["trial"] == choice["chosen"],
             "checkpoint": choice["checkpoint"],
             "seed": choice["seed"],
@@ -31,6 +33,13 @@ def frame(metrics):
         for tried in choice["tried"]
     ]
     return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def note(tried):
+    """Why a combination has no NLL, in a word; empty where it has one."""
+    if tried["bits_per_dim"] is not None:
+        return ""
+    return "not measured: the only one" if tried.get("why") == "the only one" else "diverged"
 
 
 def caption(metrics):

@@ -1,5 +1,6 @@
 """How the claims about images are decided: the kinds of test, and what the metrics say about each."""
 
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from reproduction.settings.training import Arm
 from reproduction.settings.types import Block
 from reproduction.settings.validation import rule
 from reproduction.verdicts import statistics
-from reproduction.verdicts.evidence import Evidence, Part, below
+from reproduction.verdicts.evidence import Evidence, parts_below
 
 __all__ = ["KINDS", "TESTS", "FinetuneBelow", "LogPAbove"]
 
@@ -73,7 +74,7 @@ def covers(metrics):
 def finetune_below(metrics, test):
     """Parts: checkpoints (× measured steps with ``at: every``), paired by seed and image."""
     absent = absent_arms(metrics, test.arm, test.reference)
-    parts, untested, arrays = [], list(absent), {}
+    untested, arrays = list(absent), {}
     for checkpoint in () if absent else metrics.checkpoints:
         places = budgets(metrics, checkpoint, test.arm, test.reference, test.equal)
         if not places:
@@ -86,9 +87,7 @@ def finetune_below(metrics, test):
         arrays = {}  # the mean over some of the checkpoints is not the mean over all
     elif test.checkpoints == "mean":
         arrays = {f"mean of {len(arrays)} checkpoints": np.mean(list(arrays.values()), axis=0)}
-    for where, values in arrays.items():
-        interval = statistics.paired(values)
-        parts.append(Part(where, interval, below(interval)))
+    parts = parts_below({where: partial(statistics.paired, values) for where, values in arrays.items()})
     notes = covers(metrics)
     if test.reference == "baseline":
         notes += f"; a straight line lies above a convex curve, which favours `{test.arm}` a little"
@@ -111,8 +110,8 @@ def log_p_above(metrics, test):
     untested, parts, notes = absent_arms(metrics, test.arm, test.reference), [], covers(metrics)
     if not untested:
         own, other = (log_p.per_image(metrics, name) for name in (test.arm, test.reference))
-        interval = statistics.paired(other - own)
-        parts = [Part(f"checkpoint {metrics.checkpoints[-1]}", interval, below(interval))]
+        where = f"checkpoint {metrics.checkpoints[-1]}"
+        parts = parts_below({where: partial(statistics.paired, other - own)})
         fields = metrics.log_p[test.arm, metrics.seeds[0]]
         notes += (
             f"; {fields['images']} images, {fields['trajectories']} trajectories each: log p̂ is still a lower bound, by "

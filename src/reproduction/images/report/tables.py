@@ -188,7 +188,7 @@ SEARCH = {
     "λ": _get("weight", lambda v: "" if pandas.isna(v) else f"{v:g}"),
     "learning rate": _get("lr", lambda v: f"{v:g}"),
     "warm-up": _get("warmup", _count),
-    "validation bits/dim": _get("bits_per_dim", lambda v: "" if pandas.isna(v) else number(v)),
+    "validation bits/dim": lambda row: row["note"] or number(row["bits_per_dim"]),
     "clipped steps": _get("clipped_share", lambda v: "" if pandas.isna(v) else f"{100 * v:.0f} %"),
     "chosen": _get("chosen", lambda v: "yes" if v else ""),
 }

@@ -1,5 +1,6 @@
 """How the claims about planar problems are decided: the kinds of test, and what the metrics say about each."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -8,9 +9,7 @@ from pydantic import Field
 from reproduction.settings.problems import Problem
 from reproduction.settings.types import Block
 from reproduction.settings.validation import rule
-from reproduction.verdicts import statistics
-from reproduction.verdicts.evidence import Evidence, Part, below, over_seeds
-from reproduction.verdicts.statistics import Interval
+from reproduction.verdicts.evidence import Evidence, over_seeds, parts_below
 
 __all__ = ["KINDS", "TESTS", "PlanarBelow", "PlanarWithinFloor"]
 
@@ -41,7 +40,7 @@ class PlanarWithinFloor(Block):
 
 def planar_below(metrics, test):
     """Parts: problems, paired by seed; with one seed, a normal interval from the estimates' own errors."""
-    parts, untested = [], _absent(metrics, test.problems, test.model, test.reference)
+    intervals, untested = {}, _absent(metrics, test.problems, test.model, test.reference)
     one = len(metrics.settings.seeds) == 1
     for problem in [name for name in test.problems if name not in untested]:
         own, other = (metrics.values(problem, model, test.metric) for model in (test.model, test.reference))
@@ -51,10 +50,9 @@ def planar_below(metrics, test):
         errors = [
             metrics.values(problem, model, "nll_standard_error")[0] for model in (test.model, test.reference)
         ]
-        interval = over_seeds(own - other, float(np.hypot(*errors)))
-        parts.append(Part(problem, interval, below(interval)))
+        intervals[problem] = partial(over_seeds, own - other, float(np.hypot(*errors)))
     return Evidence(
-        parts,
+        parts_below(intervals),
         untested,
         "MMD²" if test.metric == "mmd" else "nats",
         f"{test.metric} of `{test.model}` minus `{test.reference}` on each of {len(test.problems)} problems: "
@@ -70,7 +68,7 @@ def planar_within_floor(metrics, test):
     Equality is the claim, and the quantile is its margin: samples count as the data's if their MMD² is shown to be below
     what one in twenty samples of the data itself exceeds. MMD² is at least 0, so one bound is enough.
     """
-    parts, untested = [], _absent(metrics, test.problems, test.model)
+    intervals, untested = {}, _absent(metrics, test.problems, test.model)
     one = len(metrics.settings.seeds) == 1
     for problem in [name for name in test.problems if name not in untested]:
         if one:
@@ -78,10 +76,9 @@ def planar_within_floor(metrics, test):
             continue
         excess = metrics.values(problem, test.model, "mmd")
         excess = excess - metrics.planar[problem]["mmd_floor"]["quantile_95"]
-        interval = Interval(*statistics.student(excess), len(excess))
-        parts.append(Part(problem, interval, below(interval)))
+        intervals[problem] = partial(over_seeds, excess, None)
     return Evidence(
-        parts,
+        parts_below(intervals),
         untested,
         "MMD²",
         f"MMD² of `{test.model}` to data minus the 95 % quantile of data against data, on each of "

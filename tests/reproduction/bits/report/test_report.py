@@ -71,7 +71,7 @@ def test_three_of_four_decide(tmp_path):
     assert row["verdict"] == "reproduced" and "entropy" in row["detail"]
     assert row["detail"].startswith("reproduced at 3, undecided at 0, refuted at 0 of 3 problems")
     assert row["estimate"] == pytest.approx(-0.00095) and row["seeds"] == 2
-    for pinwheel, expected in ((0.002, "refuted"), (1e-4, "undecided"), (-1e-4, "undecided")):
+    for pinwheel, expected in ((0.02, "refuted"), (1e-4, "undecided"), (-1e-4, "undecided")):
         shift = {"circles": 0.1, "pinwheel": pinwheel}
         row = decided(tmp_path / f"b {pinwheel}", shift=shift)["discrete-nll-ordered"]
         assert row["verdict"] == expected and row["where"] == "pinwheel"
