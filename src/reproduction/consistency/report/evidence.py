@@ -3,6 +3,7 @@
 Every claim is about each problem of a scale; what a scale has no arms for is not tested there.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from reproduction.consistency.arms import bound
 from reproduction.settings.types import Block, Positive
-from reproduction.verdicts.evidence import Evidence, Part, below, equivalent, over_seeds
+from reproduction.verdicts.evidence import Evidence, Part, equivalent, over_seeds, parts_below
 from reproduction.verdicts.statistics import LEVEL, NARROW
 
 __all__ = ["KINDS", "TESTS"]
@@ -57,16 +58,16 @@ class Unseen(Block):
 def arm_changes(metrics, test):
     """Parts: problem × arm, paired by seed; what must be below zero for the claim is the quantity."""
     factor = 1 if test.direction == "lowers" else -1
-    parts, untested = [], _absent(metrics, test.arms)
+    intervals, untested = {}, _absent(metrics, test.arms)
     one = len(metrics.settings.seeds) == 1
     for problem in metrics.problems:
         for arm in [name for name in test.arms if name not in untested]:
             errors = metrics.change(problem, arm, test.metric, "standard_error")
-            interval = over_seeds(factor * metrics.change(problem, arm, test.metric), float(errors[0]))
-            parts.append(Part(f"{problem}, {arm}", interval, below(interval)))
+            change = factor * metrics.change(problem, arm, test.metric)
+            intervals[f"{problem}, {arm}"] = partial(over_seeds, change, float(errors[0]))
     order = "arm minus λ = 0" if factor == 1 else "λ = 0 minus arm"
     return Evidence(
-        parts,
+        parts_below(intervals),
         untested,
         UNITS[test.metric],
         f"{test.metric} of {order}, for {', '.join(test.arms)} on {', '.join(metrics.problems)}: 95 % interval below 0",
@@ -106,10 +107,13 @@ def unseen(metrics, test):
 def _ratio(metrics, test, ratio, statement, centre=0.0):
     """Parts: problems; a ratio of changes at λ and −λ for each seed, which the claim holds to be ``centre`` ± its margin.
 
+    A part is refuted by its interval at 95 % for all problems together (``parts_below`` says why).
+
     :param ratio: function of {metric: [S]} at λ and at −λ
     """
     arms = [bound(sign * test.weight).name for sign in (1, -1)]
     parts, untested = [], _absent(metrics, arms)
+    together = 1 - (1 - LEVEL) / max(len(metrics.problems), 1)
     for problem in [] if untested else metrics.problems:
         if len(metrics.settings.seeds) == 1:
             untested.append(f"{problem} (one seed)")
@@ -123,7 +127,7 @@ def _ratio(metrics, test, ratio, statement, centre=0.0):
         if not np.isfinite(values).all():
             untested.append(f"{problem} (nothing changed)")
             continue
-        narrow, wide = (over_seeds(values - centre, 0.0, level) for level in (NARROW, LEVEL))
+        narrow, wide = (over_seeds(values - centre, 0.0, level) for level in (NARROW, together))
         parts.append(Part(problem, over_seeds(values, 0.0), equivalent(narrow, wide, test.margin)))
     return Evidence(
         parts,
