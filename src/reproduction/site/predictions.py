@@ -17,6 +17,12 @@ CLAIMS = (
     "bound-cannot-see-it",
     "iwae-lowers-nll",
 )
+# (experiment, claim) of README's first screen.
+FINDING = (
+    ("images", "reweighted-at-equal-steps"),
+    ("consistency", "slope-is-minus-half"),
+    ("consistency", "negative-lowers-nll"),
+)
 
 
 def prediction(name):
@@ -33,6 +39,24 @@ def prediction(name):
         return "\n".join(lines) or NOTHING
 
     return quote
+
+
+def finding(root):
+    """What consistency training does, in three sentences: each a claim, its verdict and what was measured."""
+    sentences = []
+    for experiment, name in FINDING:
+        for scale in SCALES:
+            rows = {row["id"]: row for row in _claims(root, scale, experiment)}
+            if name in rows and rows[name]["estimate"] is not None:
+                sentences.append(_sentence(rows[name], scale))
+                break
+    return " ".join(sentences) or NOTHING
+
+
+def _sentence(row, scale):
+    numbers = [f"{value:+.2g}".replace("-", "−") for value in (row["estimate"], *row["interval"])]
+    measured = f"{numbers[0]} [{numbers[1]}, {numbers[2]}] {row['unit']}".rstrip()
+    return f"{row['claim']}: **{row['verdict']}** at `{scale}` ({measured}, {row['where']})."
 
 
 def figure(root):
@@ -66,14 +90,15 @@ def setup(root):
     return f"Measured at the scales {listed(said)}." if said else NOTHING
 
 
-def _claims(root, scale):
-    path = root / f"results/{scale}/consistency/report/verdict.json"
+def _claims(root, scale, experiment="consistency"):
+    path = root / f"results/{scale}/{experiment}/report/verdict.json"
     return json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
 
 
 # {name between the markers: function of the repository's root}
 QUOTATIONS = {
     **{name: prediction(name) for name in CLAIMS},
+    "finding": finding,
     "signed-figure": figure,
     "signed-tables": tables,
     "signed-setup": setup,

@@ -262,8 +262,6 @@ QUOTATIONS = {
     "control-variates": control_variates,
     "best-objectives": best_objectives,
     "divergences-verdicts": verdicts("divergences", "divergences"),
-    "cifar10_cpu-setting": setting("cifar10_cpu"),
-    "cifar10_cpu-verdicts": verdicts("cifar10_cpu", "images"),
     "objectives": objectives,
     "stations": stations,
     "timing": timing,
