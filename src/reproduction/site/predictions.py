@@ -90,6 +90,21 @@ def setup(root):
     return f"Measured at the scales {listed(said)}." if said else NOTHING
 
 
+def hours(root):
+    """What all of it took: the stages' wall times, each on one core."""
+    said = []
+    for scale in (*SCALES[1:], *SCALES[:1]):
+        files = [
+            file
+            for name in ("images", "consistency")
+            for file in (root / "results" / scale / name / "provenance").glob("*.json")
+        ]
+        if files:
+            seconds = sum(json.loads(file.read_text(encoding="utf-8"))["wall_s"] for file in files)
+            said.append(f"{seconds / 3600:.1f} at the scale `{scale}`")
+    return f"Core-hours of the stages behind this page: {listed(said)}." if said else NOTHING
+
+
 def _claims(root, scale, experiment="consistency"):
     path = root / f"results/{scale}/{experiment}/report/verdict.json"
     return json.loads(path.read_text(encoding="utf-8"))["claims"] if path.is_file() else []
@@ -99,6 +114,7 @@ def _claims(root, scale, experiment="consistency"):
 QUOTATIONS = {
     **{name: prediction(name) for name in CLAIMS},
     "finding": finding,
+    "hours": hours,
     "signed-figure": figure,
     "signed-tables": tables,
     "signed-setup": setup,

@@ -262,6 +262,7 @@ QUOTATIONS = {
     "control-variates": control_variates,
     "best-objectives": best_objectives,
     "divergences-verdicts": verdicts("divergences", "divergences"),
+    "image-verdicts": verdicts("digits", "images"),
     "objectives": objectives,
     "stations": stations,
     "timing": timing,

@@ -30,7 +30,10 @@ def write(root, scale, verdict="reproduced"):
 def test_every_claim_has_its_place_in_the_document():
     assert set(predictions.CLAIMS) == set(yaml_file("claims/consistency.yaml"))
     document = (REPOSITORY / "docs/consistency.md").read_text()
-    assert set(re.findall(r"<!-- ([\w-]+):begin -->", document)) == set(predictions.QUOTATIONS) - {"finding"}
+    assert set(re.findall(r"<!-- ([\w-]+):begin -->", document)) == {
+        *predictions.QUOTATIONS,
+        "image-verdicts",
+    } - {"finding"}
     assert "<!-- finding:begin -->" in (REPOSITORY / "README.md").read_text()
     assert predictions.QUOTATIONS.items() <= QUOTATIONS.items()
 
