@@ -123,6 +123,7 @@ class Params(Block):
     bits_runs: dict[str, ProblemRun]
     consistency_scales: Scales
     signed_runs: dict[str, ProblemRun]
+    policy_runs: dict[str, ProblemRun]
     family_scales: Scales
     family_runs: dict[str, FamilyRun]
     divergence_scales: Scales
@@ -143,7 +144,7 @@ class Params(Block):
         "images": ("arm_runs",),
         "planar": ("planar_runs",),
         "bits": ("bits_runs",),
-        "consistency": ("signed_runs",),
+        "consistency": ("signed_runs", "policy_runs"),
         "families": ("family_runs",),
         "divergences": ("divergence_runs",),
         "gallery": ("station_runs", "reading_station_runs", "prior_runs"),
@@ -170,6 +171,7 @@ class Params(Block):
     planar_runs_are_named = rule("planar_runs")(named_by_content)
     bits_runs_are_named = rule("bits_runs")(named_by_content)
     signed_runs_are_named = rule("signed_runs")(named_by_content)
+    policy_runs_are_named = rule("policy_runs")(named_by_content)
     family_runs_are_named = rule("family_runs")(named_by_content)
     divergence_runs_are_named = rule("divergence_runs")(named_by_content)
     station_runs_are_named = rule("station_runs")(named_by_content)
@@ -182,6 +184,11 @@ class Params(Block):
     bits_scales_are_run = rule("bits_runs", "bits")(lambda runs, block: scales_are_there(runs, block, "bits"))
     consistency_scales_are_run = rule("signed_runs", "consistency")(
         lambda runs, block: scales_are_there(runs, block, "consistency")
+    )
+    policies_are_run = rule("policy_runs", "consistency")(
+        lambda runs, block: scales_are_there(
+            runs, [scale for scale in block if block[scale].get("policy")], "consistency.*.policy"
+        )
     )
 
     @rule("arm_runs", "images")
@@ -238,17 +245,25 @@ class Params(Block):
         return blocks[scale]
 
     def runs(self, experiment, scale):
-        """{item: its entry} of what dvc.yaml loops over for an experiment and scale: arms, problems, families, …"""
-        found = {}
-        for name in self.RUNS[experiment]:
-            for entry in getattr(self, name).values():
-                if entry.scale == scale:
-                    found[next(value for key, value in entry if key in ITEMS)] = entry
-        return found
+        """{item: its entry} of what dvc.yaml loops over for an experiment and scale: arms, problems, families, …
+
+        An item of two lists has equal entries in both.
+        """
+        return {item: entry for name in self.RUNS[experiment] for item, entry in self._entries(name, scale)}
+
+    def lists(self, experiment, scale):
+        """{name of a list that dvc.yaml loops over: its items at a scale, in order}."""
+        return {name: [item for item, _ in self._entries(name, scale)] for name in self.RUNS[experiment]}
 
     def items(self, experiment, scale):
-        """The items that dvc.yaml loops over for an experiment and scale, in order."""
-        return list(self.runs(experiment, scale))
+        """The items that dvc.yaml loops over for an experiment and scale, in order, one list after the other."""
+        return [item for listed in self.lists(experiment, scale).values() for item in listed]
+
+    def _entries(self, name, scale):
+        """(item, entry) of those of a list that belong to a scale."""
+        for entry in getattr(self, name).values():
+            if entry.scale == scale:
+                yield next(value for key, value in entry if key in ITEMS), entry
 
 
 def load(path="params.yaml"):

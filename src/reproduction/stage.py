@@ -102,6 +102,7 @@ class Stage:
     :ivar item: what dvc.yaml loops over beside the scale (an arm, a problem, a family, …), or None
     :ivar settings: the block of params.yaml of its experiment and scale
     :ivar items: every such item of the experiment at this scale, in params.yaml's order
+    :ivar lists: the same by the name of the list in params.yaml
     :ivar entry: the item's entry in the list that dvc.yaml loops over, None for the image experiment
     :ivar code: paths of its source code, by dvc.yaml
     :ivar outputs: the paths that it writes, by dvc.yaml
@@ -125,7 +126,7 @@ class Stage:
         ]
         self.parameters = [_substitute(key, words) for key in definition.get("params", ())]
         self.settings = params.block(self.experiment, scale)
-        self.items = params.items(self.experiment, scale)
+        self.items, self.lists = params.items(self.experiment, scale), params.lists(self.experiment, scale)
         self.code_hash = code_hash(self.code)
         self.inputs = {}  # {path: MD5} of what it was given by other stages
         self._parts, self._recorded = {}, None
@@ -176,15 +177,18 @@ class Stage:
         self._parts[name] = Part(self, name, outputs, settings, inputs)
         return self._parts[name]
 
-    def keep(self, name, settings, compute):
+    def keep(self, name, settings, compute, folder=None):
         """(value, tensors) that ``compute()`` returned, from disk where settings and source code are as they were.
 
         For a part whose result is small: value is JSON-able, tensors {name: tensor}. Both are returned as they are
         read from the disk: tuples have become lists.
+
+        :param folder: below ``runs``; the item, or the stage's name where it has none. Two stages of an experiment that
+            have equal items need two folders.
         """
         from safetensors.torch import load_file, save
 
-        folder = self.path("runs", self.item) if self.item else self.path("runs", self.name.partition("@")[0])
+        folder = self.path("runs", folder or self.item or self.name.partition("@")[0])
         value_file, tensor_file = folder / f"{name}.json", folder / f"{name}.safetensors"
         part = self.part(name, [value_file, tensor_file], settings)
         if not part.finished:

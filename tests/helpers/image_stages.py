@@ -43,6 +43,9 @@ class OneBlock:
     def items(self, experiment, scale):
         return list(self.arms)
 
+    def lists(self, experiment, scale):
+        return {"runs": list(self.arms)}
+
     def runs(self, experiment, scale):
         return self.entries
 

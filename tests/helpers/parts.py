@@ -73,6 +73,9 @@ class _Params:
     def items(self, experiment, scale):
         return list(self.listed)
 
+    def lists(self, experiment, scale):
+        return {"runs": list(self.listed)}
+
     def runs(self, experiment, scale):
         return {}
 

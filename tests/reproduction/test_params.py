@@ -89,6 +89,15 @@ def test_the_repositorys_own_settings():
     assert params.runs("gallery", "smoke")["shared"].reads == "algorithms"
     assert list(params.runs("images", "smoke")) == params.items("images", "smoke")
     assert params.items("bits", "cifar10") == []
+    lists = params.lists("consistency", "digits")
+    assert lists == {"signed_runs": ["moons"], "policy_runs": ["8gaussians"]}
+    assert params.items("consistency", "digits") == ["moons", "8gaussians"]
+    assert (
+        params.lists("consistency", "smoke")["policy_runs"] == []
+        and params.consistency["smoke"].policy is None
+    )
+    twice = params.lists("consistency", "consistency")
+    assert params.items("consistency", "consistency") == twice["signed_runs"] + twice["policy_runs"]
 
 
 def test_a_scale_that_is_not_there_is_named():
@@ -152,6 +161,24 @@ def test_mistakes_in_lists(tmp_path, path, value, line):
 )
 def test_what_the_lists_lack(tmp_path, path, line):
     found = lines_of(without(ONE, path), tmp_path)
+    assert found and found[0].startswith(f"params.yaml: {line}"), found
+
+
+@pytest.mark.parametrize(
+    "path, line",
+    [
+        (
+            ("policy_runs", "digits-8gaussians"),
+            "policy_runs: has no entry of the scale 'digits', for which consistency.*.policy has a block",
+        ),
+        (
+            ("consistency", "digits", "policy"),
+            "policy_runs: 'digits-8gaussians': no scale 'digits' in consistency.*.policy",
+        ),
+    ],
+)
+def test_policies_that_are_run_have_settings_and_the_other_way_round(tmp_path, path, line):
+    found = lines_of(without(WHOLE, path), tmp_path)
     assert found and found[0].startswith(f"params.yaml: {line}"), found
 
 

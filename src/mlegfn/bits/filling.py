@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mlegfn.bits.entries import EntryLogits
+
 __all__ = ["EMPTY", "BitFilling"]
 
 EMPTY = -1
@@ -88,6 +90,8 @@ class BitFilling(nn.Module):
             return self.order.expand(x.shape)
         if self.policy_b is None:
             return torch.rand(x.shape, generator=generator).argsort(1) + 1
+        if isinstance(self.policy_b, EntryLogits):
+            return self.policy_b.orders(len(x), generator)
         noise = torch.rand(self.timesteps, *x.shape, generator=generator).clamp_(min=1e-30)
         noise = -(-noise.log_()).log_()  # Gumbel: softmax(r) is drawn by the largest of r + noise
         state, steps = x.clone(), torch.zeros_like(x)

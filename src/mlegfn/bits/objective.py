@@ -23,18 +23,26 @@ def times(count: int, timesteps: int, strata: int, generator: torch.Generator) -
     return (place * timesteps).long().clamp_(max=timesteps - 1) + 1
 
 
-def forward_loss(pair: "BitFilling", x: Tensor, steps: Tensor, t: Tensor) -> Tensor:
+def forward_loss(
+    pair: "BitFilling", x: Tensor, steps: Tensor, t: Tensor, average: bool | None = None
+) -> Tensor:
     """[N]: T/K · Σ over the K times t [N, K] of −log P_F(x_{t−1}|x_t), whose mean's gradient is that of −ELBO for P_F.
 
     x [N, D] full strings, steps [N, D] one trajectory τ ~ P_B(·|x) of each, t from :func:`times`. With a uniform P_B,
-    which entry was filled from x_t is again uniform over its empty ones, so that average is taken exactly
-    (Hoogeboom et al. 2022, arXiv 2110.02037).
+    which entry was filled from x_t is again uniform over its empty ones, so that average can be taken exactly
+    (Hoogeboom et al. 2022, arXiv 2110.02037): the same expectation with less variance.
+
+    :param average: whether it is taken; None: where P_B is uniform. Raises ValueError for True where it is not: a
+        policy that prefers some entries does not fill them uniformly either.
     """
+    average = pair.uniform if average is None else average
+    if average and not pair.uniform:
+        raise ValueError("the average over the entries is the bound's for a uniform P_B only")
     count, strata = t.shape
     rows = torch.arange(count).repeat_interleave(strata)
     xs, steps, at = x[rows], steps[rows], t.flatten()
     log_pf = pair.fills(xs, pair.state(xs, steps, at))
-    if pair.uniform:
+    if average:
         log_pf = torch.where(steps <= at[:, None], log_pf, 0.0).sum(1) / at
     else:
         log_pf = log_pf.gather(1, (steps == at[:, None]).long().argmax(1, keepdim=True))

@@ -7,6 +7,7 @@ Out: results/<scale>/bits/metrics/<problem>.json, results/<scale>/bits/samples/<
 import torch
 
 from mlegfn.artifacts import write_bytes, write_json
+from mlegfn.bits.planar import draw
 from mlegfn.data import gray
 from reproduction.bits import experiment
 
@@ -36,7 +37,7 @@ def measure(problem, settings, keep):
     :returns: the contents of the metrics file without the scale; {"data" or an arm: [sample_points, 2]}, centres of
         cells
     """
-    fresh = experiment.draw(problem, settings.sample_points, 0, "fresh")
+    fresh = draw(problem, settings.sample_points, 0, "fresh")
     runs, samples = [], {"data": gray.decode(fresh, gray.INT_SCALE[problem])}
     for seed in settings.seeds:
         for arm in settings.arms:

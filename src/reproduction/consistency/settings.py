@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from reproduction.consistency.policy_settings import Policy
 from reproduction.settings.training import Noise, Optimizer, Variance
 from reproduction.settings.types import Block, Count, Fraction, Index, Positive, Several, differ
 from reproduction.settings.validation import rule
@@ -62,7 +63,7 @@ class Arms(Joint):
 
 
 class Consistency(Block):
-    """Signed λ: the problems of a scale are in the list ``signed_runs``."""
+    """Signed λ: the problems of a scale are in the list ``signed_runs``; those of ``policy`` in ``policy_runs``."""
 
     seeds: Annotated[list[Index], Field(min_length=1)]
     weights: Annotated[list[Weight], Field(min_length=3)] = Field(
@@ -87,6 +88,9 @@ class Consistency(Block):
     importance_samples_cap: Several = Field(description="where the doubling ends at the latest")
     precision: Positive = Field(
         description="nats below which the NLL's standard error and its expected bias must fall"
+    )
+    policy: Policy | None = Field(
+        default=None, description="which policy consistency trains, on bit strings; a scale may lack it"
     )
 
     @rule("weights")

@@ -21,6 +21,7 @@ def of(figure, scale, settings):
             "families": lambda: _families(scale),
             "bits": lambda: _bits(scale),
             "slope": lambda: _slope(scale),
+            "policy": lambda: _policy(scale),
             "curves": lambda: _curves(scale),
             "variance": lambda: _variance(scale),
             "banana": lambda: _densities(scale, "Banana"),
@@ -97,6 +98,18 @@ def _slope(scale):
     return (
         "Four panels of points: what NLL changes by against what the variance of log w does, with the predicted line of "
         "slope −½ and the fitted one, for every arm and for the smallest λ; NLL against λ; and the bound against NLL. "
+        f"Mean change of NLL in nats by arm: {listed(means)}."
+    )
+
+
+def _policy(scale):
+    changed = {}
+    for row in rows(scale, "consistency", "policy"):
+        changed.setdefault(row["arm"], []).append(float(row["nll_change"]))
+    means = [f"{arm} {sum(values) / len(values):+.4f}" for arm, values in changed.items() if any(values)]
+    return (
+        "Two panels, a column a problem, a marker an arm: NLL minus that of a uniform P_B with the same loss of P_F, and "
+        "the rank correlation of the order in which P_B empties the entries with that of significance. "
         f"Mean change of NLL in nats by arm: {listed(means)}."
     )
 

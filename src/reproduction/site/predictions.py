@@ -3,6 +3,7 @@
 import json
 import re
 
+from reproduction.site import policies
 from reproduction.site.readings import listed, reading
 
 __all__ = ["QUOTATIONS"]
@@ -16,6 +17,12 @@ CLAIMS = (
     "odd-in-lambda",
     "bound-cannot-see-it",
     "iwae-lowers-nll",
+    "tbc-on-backward-is-the-score",
+    "backward-tbc-tightens-the-bound",
+    "learned-backward-lowers-nll",
+    "averaging-lowers-nll",
+    "order-is-worth-something",
+    "free-backward-finds-the-order",
 )
 # (experiment, claim) of README's first screen.
 FINDING = (
@@ -118,4 +125,6 @@ QUOTATIONS = {
     "signed-figure": figure,
     "signed-tables": tables,
     "signed-setup": setup,
+    "policy-figure": lambda root: policies.figure(root, SCALES) or NOTHING,
+    "policy-table": lambda root: policies.table(root, SCALES) or NOTHING,
 }

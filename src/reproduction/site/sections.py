@@ -121,20 +121,28 @@ SECTIONS = (
         "What consistency does to a likelihood",
         "Consistency",
         "log p is the bound plus half of the variance of log w, to second order. From the optimum of the bound, arms train "
-        "on the bound plus λ times that variance, with λ of either sign, and on IWAE; docs/consistency.md derives what "
-        "must come of it.",
+        "on the bound plus λ times that variance, with λ of either sign, and on IWAE. On P_B consistency is the gradient "
+        "of the bound; on bit strings, P_B learns by either. docs/consistency.md derives what must come of both.",
         (
             Figure(
                 "consistency",
                 "slope",
                 "NLL against the variance of log w",
                 "A derivation of ours; the paper has no such figure that we hold.",
-                {},
+                {"kind": ["arm_changes", "slope", "odd", "unseen_by_the_bound"]},
+            ),
+            Figure(
+                "consistency",
+                "policy",
+                "Which policy consistency trains",
+                "A derivation of ours; the paper has no such figure that we hold.",
+                {"kind": ["policy_below", "policy_alike", "policy_order"]},
             ),
         ),
         (
             Table("consistency", "tables/signed", "Every arm"),
             Table("consistency", "tables/optimum", "How near the optimum of the bound was"),
+            Table("consistency", "tables/policy", "Every P_B on bit strings"),
         ),
     ),
     Section(

@@ -1,26 +1,33 @@
-"""Stage ``report``: the metrics of the consistency experiment → figure, tables, verdicts.
+"""Stage ``report``: the metrics of the consistency experiment → figures, tables, verdicts.
 
 In:  claims/consistency.yaml, results/<scale>/consistency/metrics
-Out: results/<scale>/consistency/figures/slope.{md,pdf,svg,png}, …/tables/{signed,optimum}.{csv,md},
-     …/report/verdict.{json,md}
+Out: results/<scale>/consistency/figures/{slope,policy}.{md,pdf,svg,png}, …/tables/{signed,optimum,policy}.{csv,md},
+     …/report/verdict.{json,md}; nothing of ``policy`` at a scale without such runs
 """
 
 
 def run(stage):
     from mlegfn.artifacts import write_bytes, write_json, write_text
-    from reproduction.consistency.report import slope, tables
+    from reproduction.consistency.report import policy_figure, policy_tables, slope, tables
     from reproduction.consistency.report.evidence import KINDS, TESTS
     from reproduction.consistency.report.metrics import Metrics
     from reproduction.verdicts import claims, verdict
 
     decided = claims.load("claims/consistency.yaml", KINDS)
-    for problem in stage.items:
-        stage.input(stage.path("metrics", "signed", f"{problem}.json"))
-    metrics = Metrics(stage.scale, stage.settings, stage.items)
-    for ending, content in slope.draw(metrics).items():
-        write_bytes(stage.path("figures", f"slope.{ending}"), content)
-    write_text(stage.path("figures", "slope.md"), slope.caption(metrics))
-    for name, text in tables.make(metrics).items():
+    signed, policy = (stage.lists[name] for name in ("signed_runs", "policy_runs"))
+    for part, problems in (("signed", signed), ("policy", policy)):
+        for problem in problems:
+            stage.input(stage.path("metrics", part, f"{problem}.json"))
+    metrics = Metrics(stage.scale, stage.settings, signed, policies=policy)
+    figures, made = {"slope": (slope, metrics)}, tables.make(metrics)
+    if policy:
+        figures["policy"] = policy_figure, metrics.policy
+        made |= policy_tables.make(metrics.policy)
+    for name, (drawing, measured) in figures.items():
+        for ending, content in drawing.draw(measured).items():
+            write_bytes(stage.path("figures", f"{name}.{ending}"), content)
+        write_text(stage.path("figures", f"{name}.md"), drawing.caption(measured))
+    for name, text in made.items():
         write_text(stage.path("tables", name), text)
     report = verdict.decide(metrics, decided, TESTS)
     write_json(stage.path("report", "verdict.json"), report)

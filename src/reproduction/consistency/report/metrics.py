@@ -6,6 +6,7 @@ import numpy as np
 
 from mlegfn.errors import UserError
 from reproduction.consistency.arms import arms_of
+from reproduction.consistency.report.policy_metrics import PolicyMetrics
 from reproduction.drawing.inputs import contents
 from reproduction.verdicts.evidence import over_seeds
 from reproduction.verdicts.statistics import LEVEL
@@ -23,18 +24,21 @@ class Metrics:
 
     :ivar arms: ``{name: Arm}`` in the settings' order
     :ivar signed: ``{problem: the contents of its file}``
+    :ivar policy: ``PolicyMetrics`` of the other part
     """
 
-    def __init__(self, name, settings, problems, root="results"):
+    def __init__(self, name, settings, problems, root="results", policies=()):
         """Read them; a missing, broken or misfitting file is a UserError that says what makes it.
 
         :param name: the scale
         :param settings: :class:`reproduction.consistency.settings.Consistency`
         :param root: the folder of all scales
+        :param policies: the problems of the other part
         """
         self.name, self.settings, self.arms = name, settings, arms_of(settings)
         self._folder = Path(root, name, "consistency", "metrics", "signed")
         self.signed = {problem: self._read(problem) for problem in problems}
+        self.policy = PolicyMetrics(name, settings.policy, policies, root)
 
     @property
     def problems(self):
