@@ -77,7 +77,7 @@ def test_every_module_lists_its_names():
         names = {
             each.id if isinstance(each, ast.Name) else getattr(each, "name", None)
             for node in body
-            for each in [node, *getattr(node, "targets", [])]
+            for each in [node, getattr(node, "target", None), *getattr(node, "targets", [])]
         } | {
             alias.asname or alias.name
             for node in body

@@ -128,15 +128,26 @@ WITH_SEVERAL = Pipeline(
         "trajectories.pretrain_seed": 1,
         "finetune.all.search.checkpoint": 1,
         "finetune.all.search.seed": 1,
-        **{f"finetune.{arm}.lr": [0.01, 0.02] for arm in ("simple", "reweighted")},
-        **{f"finetune.{arm}.warmup": [0] for arm in ("simple", "reweighted")},
+        "finetune.simple.lr": [0.01, 0.02],
+        "finetune.simple.warmup": [0],
+    },
+)
+REWEIGHTED = Pipeline(
+    "images",
+    Images,
+    changes=TINY | {"trajectories.arm": "reweighted", "finetune.reweighted.loss": "huber"},
+    lists={"arm_runs": ["smoke-reweighted"]},
+    others={
+        "finetune.reweighted.lr": [0.01],
+        "finetune.reweighted.warmup": [0],
         "finetune.reweighted.weight": [0.5],
         "finetune.reweighted.weight_warmup": 2,
-        "finetune.reweighted.loss": "huber",
+        "finetune.reweighted.loss": "square",
+        "finetune.reweighted.huber_delta": 0.001,
         "finetune.reweighted.per_dimension": True,
     },
 )
-former, several = finished(PIPELINE), finished(WITH_SEVERAL)
+former, several, reweighted = finished(PIPELINE), finished(WITH_SEVERAL), finished(REWEIGHTED)
 
 
 @pytest.mark.parametrize("key", PIPELINE.keys)
@@ -149,6 +160,12 @@ def test_every_setting_reaches_what_depends_on_it(former, key, tmp_path, monkeyp
 def test_so_do_those_that_take_one_away_or_show_another(several, key, tmp_path, monkeypatch):
     monkeypatch.chdir(several.copy(tmp_path / "copy"))
     several.check(key)
+
+
+@pytest.mark.parametrize("key", REWEIGHTED.others)
+def test_so_do_those_of_the_control_of_equal_length(reweighted, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(reweighted.copy(tmp_path / "copy"))
+    reweighted.check(key)
 
 
 @pytest.mark.parametrize("name", [stage.name for stage in PIPELINE.stages])
