@@ -133,7 +133,7 @@ def test_a_run_interrupted_in_every_way_goes_on_and_ends_as_if_nothing_had_happe
 ):
     undisturbed = smoke.copy(tmp_path / "undisturbed")
     long_training(undisturbed)
-    undisturbed.run("dvc", "repro", "--single-item", TRAINING)
+    undisturbed.run("mlegfn", "stage", "images.pretrain", "smoke")
 
     long_training(checkout)
     run = checkout.start(*REPRODUCE)
@@ -153,7 +153,6 @@ def test_a_run_interrupted_in_every_way_goes_on_and_ends_as_if_nothing_had_happe
         ended(checkout)
         assert checkout.log(TRAINING).rstrip().rpartition("\n")[2].startswith("=== exit 75")
 
-    assert {TRAINING, "finetune@smoke-simple_tbc", "images_report@smoke"} <= set(checkout.planned())
     run = checkout.start(*REPRODUCE)
     until(lambda: f"] {TRAINING}" in checkout.said.read_text(), run, checkout)
     run.terminate()  # what follows is run above
