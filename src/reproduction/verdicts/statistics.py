@@ -14,7 +14,7 @@ Three readings of it:
 - :func:`paired` joins both half-widths in quadrature, √(h_S² + h_I²) (the "MOVER" of Zou & Donner, 2008). It
   counts σ_e² twice, so it is conservative, and it is never narrower than either. Verdicts use it.
 
-None of them covers the seed of *pre-training*: a scale has one pre-training run.
+Where a seed is a pretraining of its own with its own fine-tunes, as of images, the intervals cover that chance too.
 """
 
 from typing import NamedTuple
