@@ -70,14 +70,14 @@ def gallery_alike(metrics, test):
         names = ", ".join(f"`{name}`" for name in test.quantities)
         return Evidence([], untested, "", f"{names} of the station `{test.station}`: {rule}", None, "")
     parts = []
-    for name, each in zip(test.quantities, measured, strict=True):
-        wide, narrow = _interval(each), _interval(each, level=statistics.NARROW)
+    for name, quantity in zip(test.quantities, measured, strict=True):
+        wide, narrow = _interval(quantity), _interval(quantity, level=statistics.NARROW)
         parts.append(Part(f"{test.station}: {name}", wide, equivalent(narrow, wide, test.margin)))
     return Evidence(
         parts,
         [],
         measured[0]["unit"],
-        f"{'; '.join(each['what'] for each in measured)}: {rule}",
+        f"{'; '.join(quantity['what'] for quantity in measured)}: {rule}",
         "measurement" if len(parts) > 1 else None,
         _covers(test.station, parts[0].interval),
     )

@@ -92,19 +92,19 @@ def quantities(seen, shuffled, settings, captions):
     main = settings.guidance[-1]
     made, real, held = seen[f"guidance {main:g}"], seen["real"], captions.held_out
     none, plain, sharp = seen["guidance 0"], seen["plain"], seen[f"level {settings.level}"]
-    said = f"w = {main:g}"
+    guidance = f"w = {main:g}"
     return {
         "all_real": share(real["all"], "real test scenes that show all that their caption says"),
-        "all": share(made["all"][captions.seen], f"samples that do, {said}, captions of the training"),
-        "all_held_out": share(made["all"][held], f"samples that do, {said}, captions held out"),
+        "all": share(made["all"][captions.seen], f"samples that do, {guidance}, captions of the training"),
+        "all_held_out": share(made["all"][held], f"samples that do, {guidance}, captions held out"),
         "all_shuffled": share(shuffled["all"], "samples that show all that another's caption says"),
-        "digits": share(made["digits"], f"samples whose digits are right, {said}"),
-        "place": share(made["place"], f"samples whose one digit is at its place, {said}"),
-        "size": share(made["size"], f"samples whose one digit has its size, {said}"),
-        "relation": share(made["relation"], f"samples whose two digits stand as said, {said}"),
-        "dark": share(made["dark"], f"samples with dark ink if and only if it was asked for, {said}"),
+        "digits": share(made["digits"], f"samples whose digits are right, {guidance}"),
+        "place": share(made["place"], f"samples whose one digit is at its place, {guidance}"),
+        "size": share(made["size"], f"samples whose one digit has its size, {guidance}"),
+        "relation": share(made["relation"], f"samples whose two digits stand as said, {guidance}"),
+        "dark": share(made["dark"], f"samples with dark ink if and only if it was asked for, {guidance}"),
         "clip": share(
-            made["clip"], f"samples whose caption CLIP retrieves among {len(made['clip'])}, {said}"
+            made["clip"], f"samples whose caption CLIP retrieves among {len(made['clip'])}, {guidance}"
         ),
         "clip_shuffled": share(shuffled["clip"], "samples that retrieve another's caption"),
         "enlarged": share(seen["enlarged"]["all"], "real small scenes that do after super-resolution"),
@@ -115,7 +115,7 @@ def quantities(seen, shuffled, settings, captions):
             shuffled["all"][held], made["all"][held], "the same of held-out captions"
         ),
         "unguided_minus_guided": difference(
-            none["all"], made["all"], f"share that shows its caption with w = 0 minus with {said}"
+            none["all"], made["all"], f"share that shows its caption with w = 0 minus with {guidance}"
         ),
         "plain_minus_augmented": difference(
             plain["digits"],

@@ -40,7 +40,8 @@ class Clip(Station):
         ]
         measured = [measure(clip, texts, scene, settings, seed) for clip, seed in zip(runs, settings.seeds)]
         quantities = {
-            name: Quantity(what, [run[name] for run in measured]) for name, what in said(texts).items()
+            name: Quantity(what, [run[name] for run in measured])
+            for name, what in descriptions(texts).items()
         }
         return Result(
             quantities,
@@ -67,7 +68,7 @@ def trained(settings, texts, train, seed, log=None, shuffled=False):
 
 @torch.no_grad()
 def measure(clip, texts, rounds, settings, seed):
-    """{name: share} of ``said``: top-1 retrieval among all captions, over ``rounds`` of a test scene for each caption."""
+    """{name: share} of ``descriptions``: top-1 retrieval among all captions, over ``rounds`` of a test scene for each caption."""
     text, right = clip.text_embedding(texts.tokens, texts.mask), torch.arange(len(texts.tokens))
     caption, picture, chance = [], [], []
     for k, scene in enumerate(rounds):
@@ -95,7 +96,7 @@ def measure(clip, texts, rounds, settings, seed):
     }
 
 
-def said(texts):
+def descriptions(texts):
     """{name: phrase} of what is measured."""
     count, out = len(texts.tokens), len(texts.held_out)
     return {

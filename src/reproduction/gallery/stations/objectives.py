@@ -66,12 +66,12 @@ class Objectives(Station):
         quantities = {
             **{
                 f"{what}_{name}_{variance}": Quantity(
-                    f"{said} of {ARMS[name].title}, variance {variance}",
+                    f"{description} of {ARMS[name].title}, variance {variance}",
                     [one[what] for one in entries],
                     unit,
                 )
                 for (name, variance), entries in rows.items()
-                for what, said, unit in (
+                for what, description, unit in (
                     ("nll", "test NLL", "bits/dim"),
                     ("distance", "sliced Wasserstein distance to test images", ""),
                 )

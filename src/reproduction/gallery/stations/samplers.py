@@ -93,8 +93,8 @@ def differences(measured, settings):
         one, two = (measured.get(f"distance_{sampler}") for sampler in (first, second))
         if one and two:
             values = [a - b for a, b in zip(one.values, two.values, strict=True)]
-            said = [quantity.what.split(": ")[1] for quantity in (one, two)]
-            quantities[name] = Quantity(f"distance: {said[0]}, less {said[1]}", values)
+            descriptions = [quantity.what.split(": ")[1] for quantity in (one, two)]
+            quantities[name] = Quantity(f"distance: {descriptions[0]}, less {descriptions[1]}", values)
     return quantities
 
 
@@ -151,24 +151,25 @@ def compared(bits):
         count = len(values)
         return Quantity(f"{what}, {count} test images", [values.mean().item()], "bits/dim", error, count)
 
-    said = "NLL of dequantised images"
+    of_dequantised = "NLL of dequantised images"
     return {
         "bits_small": mean_of(bits.small, "NLL of images: the chain's bound, β̃_t"),
         "bits_bound": mean_of(bits.bound, "NLL of images: the chain's bound, analytic variances"),
-        "bits_chain_small": mean_of(bits.chain_small, f"{said}: the chain's bound, β̃_t"),
-        "bits_chain": mean_of(bits.chain, f"{said}: the chain's bound, analytic variances"),
-        "bits_flow": mean_of(bits.flow, f"{said}: the probability flow, Hutchinson's divergence"),
-        "bits_exact": mean_of(bits.exact, f"{said}: the probability flow, exact divergence"),
+        "bits_chain_small": mean_of(bits.chain_small, f"{of_dequantised}: the chain's bound, β̃_t"),
+        "bits_chain": mean_of(bits.chain, f"{of_dequantised}: the chain's bound, analytic variances"),
+        "bits_flow": mean_of(bits.flow, f"{of_dequantised}: the probability flow, Hutchinson's divergence"),
+        "bits_exact": mean_of(bits.exact, f"{of_dequantised}: the probability flow, exact divergence"),
         "flow_less_small": mean_of(
-            bits.flow - bits.chain_small, f"{said}: the probability flow, less the chain's bound with β̃_t"
+            bits.flow - bits.chain_small,
+            f"{of_dequantised}: the probability flow, less the chain's bound with β̃_t",
         ),
         "flow_less_chain": mean_of(
             bits.flow - bits.chain,
-            f"{said}: the probability flow, less the chain's bound, analytic variances",
+            f"{of_dequantised}: the probability flow, less the chain's bound, analytic variances",
         ),
         "hutchinson_less_exact": mean_of(
             bits.flow[: len(bits.exact)] - bits.exact,
-            f"{said}: the probability flow, Hutchinson's divergence, less the exact one",
+            f"{of_dequantised}: the probability flow, Hutchinson's divergence, less the exact one",
         ),
     }
 
