@@ -1,6 +1,6 @@
 """params.yaml as typed, validated settings. Nothing else reads params.yaml."""
 
-from typing import Annotated, ClassVar, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -39,6 +39,10 @@ class ArmRun(Run):
 
 class ProblemRun(Run):
     problem: Problem
+
+
+class NoisingRun(Run):
+    problem: Problem | Literal["digits"]
 
 
 class FamilyRun(Run):
@@ -117,6 +121,7 @@ class Params(Block):
 
     image_scales: Scales
     arm_runs: dict[str, ArmRun]
+    alignment_scales: list[ScaleName]
     planar_scales: Scales
     planar_runs: dict[str, ProblemRun]
     bits_scales: Scales
@@ -124,6 +129,7 @@ class Params(Block):
     consistency_scales: Scales
     signed_runs: dict[str, ProblemRun]
     policy_runs: dict[str, ProblemRun]
+    noising_runs: dict[str, NoisingRun]
     family_scales: Scales
     family_runs: dict[str, FamilyRun]
     divergence_scales: Scales
@@ -144,7 +150,7 @@ class Params(Block):
         "images": ("arm_runs",),
         "planar": ("planar_runs",),
         "bits": ("bits_runs",),
-        "consistency": ("signed_runs", "policy_runs"),
+        "consistency": ("signed_runs", "policy_runs", "noising_runs"),
         "families": ("family_runs",),
         "divergences": ("divergence_runs",),
         "gallery": ("station_runs", "reading_station_runs", "prior_runs"),
@@ -172,6 +178,7 @@ class Params(Block):
     bits_runs_are_named = rule("bits_runs")(named_by_content)
     signed_runs_are_named = rule("signed_runs")(named_by_content)
     policy_runs_are_named = rule("policy_runs")(named_by_content)
+    noising_runs_are_named = rule("noising_runs")(named_by_content)
     family_runs_are_named = rule("family_runs")(named_by_content)
     divergence_runs_are_named = rule("divergence_runs")(named_by_content)
     station_runs_are_named = rule("station_runs")(named_by_content)
@@ -190,6 +197,23 @@ class Params(Block):
             runs, [scale for scale in block if block[scale].get("policy")], "consistency.*.policy"
         )
     )
+
+    noisings_are_run = rule("noising_runs", "consistency")(
+        lambda runs, block: scales_are_there(
+            runs, [scale for scale in block if block[scale].get("noising")], "consistency.*.noising"
+        )
+    )
+
+    @rule("noising_runs", "consistency")
+    def digits_have_settings(runs, block):
+        for key, entry in runs.items():
+            if entry["problem"] == "digits" and not block[entry["scale"]]["noising"].get("images"):
+                return f"{key!r}, but consistency.{entry['scale']}.noising.images is null"
+
+    @rule("alignment_scales", "images")
+    def alignments_have_settings(scales, block):
+        own = {scale: None for scale in block if block[scale].get("alignment")}
+        return with_settings(scales, own, "images.*.alignment")
 
     @rule("arm_runs", "images")
     def arms_are_run(runs, block):

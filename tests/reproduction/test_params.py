@@ -32,7 +32,7 @@ def smoke_alone():
         if key in EXPERIMENTS:
             raw[key] = {"smoke": value["smoke"]}
         elif key.endswith("_scales"):
-            raw[key] = ["smoke"]
+            raw[key] = [scale for scale in value if scale == "smoke"]
         elif key.endswith("_runs"):
             raw[key] = {name: entry for name, entry in value.items() if entry["scale"] == "smoke"}
     return raw
@@ -90,14 +90,18 @@ def test_the_repositorys_own_settings():
     assert list(params.runs("images", "smoke")) == params.items("images", "smoke")
     assert params.items("bits", "cifar10") == []
     lists = params.lists("consistency", "digits")
-    assert lists == {"signed_runs": ["moons"], "policy_runs": ["8gaussians"]}
-    assert params.items("consistency", "digits") == ["moons", "8gaussians"]
+    assert lists == {"signed_runs": ["moons"], "policy_runs": ["8gaussians"], "noising_runs": ["moons"]}
+    assert params.items("consistency", "digits") == ["moons", "8gaussians", "moons"]
     assert (
         params.lists("consistency", "smoke")["policy_runs"] == []
         and params.consistency["smoke"].policy is None
     )
     twice = params.lists("consistency", "consistency")
-    assert params.items("consistency", "consistency") == twice["signed_runs"] + twice["policy_runs"]
+    assert params.items("consistency", "consistency") == [
+        *twice["signed_runs"],
+        *twice["policy_runs"],
+        *twice["noising_runs"],
+    ]
 
 
 def test_a_scale_that_is_not_there_is_named():

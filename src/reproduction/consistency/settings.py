@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from reproduction.consistency.noising_settings import Noising
 from reproduction.consistency.policy_settings import Policy
 from reproduction.settings.training import Noise, Optimizer, Variance
 from reproduction.settings.types import Block, Count, Fraction, Index, Positive, Several, differ
@@ -63,7 +64,8 @@ class Arms(Joint):
 
 
 class Consistency(Block):
-    """Signed λ: the problems of a scale are in the list ``signed_runs``; those of ``policy`` in ``policy_runs``."""
+    """Signed λ: the problems of a scale are in the list ``signed_runs``; those of ``policy`` in ``policy_runs``, of
+    ``noising`` in ``noising_runs``."""
 
     seeds: Annotated[list[Index], Field(min_length=1)]
     weights: Annotated[list[Weight], Field(min_length=3)] = Field(
@@ -92,6 +94,7 @@ class Consistency(Block):
     policy: Policy | None = Field(
         default=None, description="which policy consistency trains, on bit strings; a scale may lack it"
     )
+    noising: Noising | None = Field(default=None, description="learned rates of noising; a scale may lack it")
 
     @rule("weights")
     def weights_are_pairs(weights):

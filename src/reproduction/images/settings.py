@@ -11,6 +11,7 @@ from reproduction.settings.training import (
     Diffusion,
     Network,
     Optimizer,
+    Variance,
     chain_fits,
 )
 from reproduction.settings.types import (
@@ -189,6 +190,22 @@ class Quality(Block):
     inception_can_be_read = rule("inception")(path_given)
 
 
+class Alignment(Block):
+    """How the gradients of the bound and of the variance of log w lie to each other before fine-tuning."""
+
+    states: Count = Field(description="independent states a batch, for the bound")
+    images: Count = Field(description="training images a batch, for the variance")
+    trajectories: Several = Field(description="joint trajectories of each")
+    batches: Annotated[int, Field(ge=3, le=10**6, strict=True)] = Field(
+        description="of either, a checkpoint; products of gradients are of different batches"
+    )
+    variances: Annotated[list[Variance], Field(min_length=1)] = Field(
+        description="kinds of reverse variances that are put on the network"
+    )
+
+    kinds_differ = rule("variances")(differ)
+
+
 class Images(Block):
     machine: Machine
     compute: Compute
@@ -200,6 +217,13 @@ class Images(Block):
     nll: Nll
     trajectories: Trajectories
     quality: Quality
+    alignment: Alignment | None = Field(default=None, description="a scale may lack it (`alignment_scales`)")
+
+    @rule("alignment.variances", "diffusion.variance")
+    def variances_fit_the_network(kinds, trained):
+        for kind in kinds:
+            if (kind == "learned") != (trained == "learned"):
+                return f"has {kind!r}, but the network is trained with the variances {trained!r}"
 
     @rule("trajectories.checkpoint", "pretrain.checkpoints")
     def checkpoint_exists(checkpoint, checkpoints):

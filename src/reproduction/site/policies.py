@@ -1,17 +1,20 @@
-"""What docs/consistency.md quotes of P_B on bit strings: a figure and a table, functions of the root and the scales."""
+"""What docs/consistency.md quotes of the arms of P_B: figures and a table, functions of the root and the scales."""
 
 import csv
 
 __all__ = ["figure", "table"]
 
 
-def figure(root, scales):
-    """The figure of the first of ``scales`` that has it, with its caption; links as seen from docs. None without one."""
+def figure(root, scales, name, what):
+    """The figure ``name`` of the first of ``scales`` that has it, with its caption; links as seen from docs. None without one.
+
+    what: what it shows, for those who do not see it.
+    """
     for scale in scales:
         folder = f"results/{scale}/consistency/figures"
-        if (root / folder / "policy.md").is_file():
-            caption = (root / folder / "policy.md").read_text(encoding="utf-8").strip()
-            return f"![which policy, at the scale {scale}](../{folder}/policy.png)\n\n{caption}"
+        if (root / folder / f"{name}.md").is_file():
+            caption = (root / folder / f"{name}.md").read_text(encoding="utf-8").strip()
+            return f"![{what}, at the scale {scale}](../{folder}/{name}.png)\n\n{caption}"
 
 
 def table(root, scales):

@@ -3,7 +3,7 @@
 import json
 import re
 
-from reproduction.site import policies
+from reproduction.site import policies, regime
 from reproduction.site.readings import listed, reading
 
 __all__ = ["QUOTATIONS"]
@@ -23,6 +23,9 @@ CLAIMS = (
     "averaging-lowers-nll",
     "order-is-worth-something",
     "free-backward-finds-the-order",
+    "tbc-on-noising-is-the-score",
+    "learned-noising-tightens-the-bound",
+    "learned-noising-lowers-nll",
 )
 # (experiment, claim) of README's first screen.
 FINDING = (
@@ -33,17 +36,16 @@ FINDING = (
 
 
 def prediction(name):
-    """The verdict of a claim and what was measured, a line a scale."""
+    """The verdict of a claim and what was measured at the best scale that tests it, for the end of a line."""
 
     def quote(root):
-        lines = []
         for scale in SCALES:
             for row in _claims(root, scale):
                 if row["id"] == name and row["estimate"] is not None:
-                    said, notes = reading(row)
-                    text = f"Scale `{scale}`: **{row['verdict']}**. {said} {notes}"
-                    lines.append(f"- {' '.join(text.split())}")  # a ratio has no unit
-        return "\n".join(lines) or NOTHING
+                    measured, notes = reading(row)
+                    text = f"Scale `{scale}`: **{row['verdict']}**. {measured} {notes}"
+                    return " ".join(text.split())  # a ratio has no unit
+        return NOTHING
 
     return quote
 
@@ -125,6 +127,10 @@ QUOTATIONS = {
     "signed-figure": figure,
     "signed-tables": tables,
     "signed-setup": setup,
-    "policy-figure": lambda root: policies.figure(root, SCALES) or NOTHING,
+    "policy-figure": lambda root: policies.figure(root, SCALES, "policy", "which policy") or NOTHING,
+    "noising-figure": lambda root: policies.figure(root, SCALES, "noising", "learned noising") or NOTHING,
+    "regime-first": regime.first,
+    "regime-verdicts": lambda root: regime.verdicts(root) or NOTHING,
+    "regime-alignment": lambda root: regime.alignments(root) or NOTHING,
     "policy-table": lambda root: policies.table(root, SCALES) or NOTHING,
 }

@@ -22,7 +22,10 @@ def test_the_changes_of_every_p_b_stand_in_a_row_a_problem(tmp_path):
 
 
 def test_the_figure_stands_with_its_caption(tmp_path):
-    assert policies.figure(tmp_path, SCALES) is None and QUOTATIONS["policy-figure"](tmp_path) == NOTHING
+    assert (
+        policies.figure(tmp_path, SCALES, "policy", "which policy") is None
+        and QUOTATIONS["policy-figure"](tmp_path) == NOTHING
+    )
     for scale in ("digits", "consistency"):
         folder = tmp_path / f"results/{scale}/consistency/figures"
         folder.mkdir(parents=True)

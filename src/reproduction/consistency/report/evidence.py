@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from reproduction.consistency.arms import bound
-from reproduction.consistency.report import policy_evidence
+from reproduction.consistency.report import noising_evidence, policy_evidence
 from reproduction.settings.types import Block, Positive
 from reproduction.verdicts.evidence import Evidence, Part, equivalent, over_seeds, parts_below
 from reproduction.verdicts.statistics import LEVEL, NARROW
@@ -150,6 +150,6 @@ def _absent(metrics, arms):
 
 
 KINDS = {"arm_changes": ArmChanges, "slope": Slope, "odd": Odd, "unseen_by_the_bound": Unseen}
-KINDS |= policy_evidence.KINDS
+KINDS |= policy_evidence.KINDS | noising_evidence.KINDS
 TESTS = {"arm_changes": arm_changes, "slope": slope, "odd": odd, "unseen_by_the_bound": unseen}
-TESTS |= policy_evidence.TESTS
+TESTS |= policy_evidence.TESTS | noising_evidence.TESTS

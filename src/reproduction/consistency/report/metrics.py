@@ -6,7 +6,7 @@ import numpy as np
 
 from mlegfn.errors import UserError
 from reproduction.consistency.arms import arms_of
-from reproduction.consistency.report.policy_metrics import PolicyMetrics
+from reproduction.consistency.report.policy_metrics import NoisingMetrics, PolicyMetrics
 from reproduction.drawing.inputs import contents
 from reproduction.verdicts.evidence import over_seeds
 from reproduction.verdicts.statistics import LEVEL
@@ -24,21 +24,24 @@ class Metrics:
 
     :ivar arms: ``{name: Arm}`` in the settings' order
     :ivar signed: ``{problem: the contents of its file}``
-    :ivar policy: ``PolicyMetrics`` of the other part
+    :ivar policy: ``PolicyMetrics`` of the second part
+    :ivar noising: ``NoisingMetrics`` of the third part
     """
 
-    def __init__(self, name, settings, problems, root="results", policies=()):
+    def __init__(self, name, settings, problems, root="results", policies=(), noisings=()):
         """Read them; a missing, broken or misfitting file is a UserError that says what makes it.
 
         :param name: the scale
         :param settings: :class:`reproduction.consistency.settings.Consistency`
         :param root: the folder of all scales
-        :param policies: the problems of the other part
+        :param policies: the problems of the second part
+        :param noisings: the problems of the third part
         """
         self.name, self.settings, self.arms = name, settings, arms_of(settings)
         self._folder = Path(root, name, "consistency", "metrics", "signed")
         self.signed = {problem: self._read(problem) for problem in problems}
         self.policy = PolicyMetrics(name, settings.policy, policies, root)
+        self.noising = NoisingMetrics(name, settings.noising, noisings, root)
 
     @property
     def problems(self):

@@ -100,7 +100,11 @@ class Params:
     def __init__(self, policy):
         signed = synthetic_consistency.settings()
         self.settings = signed.model_copy(update={"policy": policy})
-        self.listed = {"signed_runs": ["moons"], "policy_runs": ["circles"] if policy else []}
+        self.listed = {
+            "signed_runs": ["moons"],
+            "policy_runs": ["circles"] if policy else [],
+            "noising_runs": [],
+        }
 
     def block(self, experiment, scale):
         return self.settings

@@ -8,7 +8,7 @@ from helpers import synthetic_consistency as synthetic
 from helpers.repository import REPOSITORY
 
 from mlegfn.errors import UserError
-from reproduction.consistency.report import policy_evidence, slope, tables
+from reproduction.consistency.report import noising_evidence, policy_evidence, slope, tables
 from reproduction.consistency.report.evidence import KINDS, TESTS
 from reproduction.consistency.report.metrics import Metrics
 from reproduction.verdicts import claims, verdict
@@ -16,7 +16,7 @@ from reproduction.verdicts import claims, verdict
 CLAIMS = [
     claim
     for claim in claims.load(REPOSITORY / "claims/consistency.yaml", KINDS)
-    if claim.test.kind not in policy_evidence.KINDS
+    if claim.test.kind not in policy_evidence.KINDS | noising_evidence.KINDS
 ]
 
 

@@ -1,0 +1,111 @@
+"""How the claims about learned noising are decided: the kinds of test, and what the metrics say about each.
+
+Every claim is about each problem of a scale; what a scale has no arms for is not tested there. The functions are given
+the metrics of the whole experiment, whose ``noising`` they read.
+"""
+
+from functools import partial
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from reproduction.consistency.noising_arms import REFERENCE
+from reproduction.consistency.noising_settings import ArmName
+from reproduction.settings.types import Block, Positive
+from reproduction.verdicts.evidence import Evidence, Part, equivalent, over_seeds, parts_below
+from reproduction.verdicts.statistics import LEVEL, NARROW
+
+__all__ = ["KINDS", "TESTS"]
+
+Metric = Literal["nll", "elbo_nll"]
+GAIN = "pathwise"  # whose gain over the fixed rates is the measure of what another arm lacks
+
+
+class NoisingBelow(Block):
+    """``metric`` of each of ``arms`` is below that with fixed rates on each problem."""
+
+    kind: Literal["noising_below"]
+    arms: Annotated[list[ArmName], Field(min_length=1)]
+    metric: Metric
+
+
+class NoisingAlike(Block):
+    """``metric`` of two arms is equal to within ``margin`` of what the reparameterised gradient gains over fixed rates, on
+    each problem."""
+
+    kind: Literal["noising_alike"]
+    arms: Annotated[list[ArmName], Field(min_length=2, max_length=2)]
+    metric: Metric
+    margin: Positive
+
+
+def noising_below(whole, test):
+    """Parts: problem × arm, paired by seed."""
+    metrics = whole.noising
+    untested = _absent(metrics, [REFERENCE, *test.arms])
+    intervals = {
+        f"{problem}, {arm}": partial(
+            over_seeds,
+            metrics.change(problem, arm, test.metric),
+            float(metrics.change(problem, arm, test.metric, "standard_error")[0]),
+        )
+        for problem in metrics.problems
+        for arm in test.arms
+        if arm not in untested
+    }
+    one = metrics.settings is not None and len(metrics.settings.seeds) == 1
+    return Evidence(
+        parts_below(intervals),
+        untested,
+        "nats",
+        f"{test.metric} of {', '.join(test.arms)} minus that of {REFERENCE} on {_problems(metrics)}: 95 % interval below 0",
+        "part",
+        "one seed: the interval is over test points" if one else "interval over seeds",
+    )
+
+
+def noising_alike(whole, test):
+    """Parts: problems; (first − second) over the mean gain of ``pathwise``, which is 0 ± the margin for the claim.
+
+    The gain is a mean over seeds and has an error of its own, so a problem on which it cannot be told from 0 is not tested.
+    What refutes is simultaneous for all problems (Bonferroni).
+    """
+    metrics, (one, other) = whole.noising, test.arms
+    untested = _absent(metrics, [one, other, REFERENCE, GAIN])
+    if not untested and len(metrics.settings.seeds) == 1:
+        untested = ["a ratio of one seed"]
+    parts, together = [], 1 - (1 - LEVEL) / max(len(metrics.problems), 1)
+    for problem in [] if untested else metrics.problems:
+        gain = -metrics.change(problem, GAIN, test.metric)
+        if not over_seeds(gain, np.nan).low > 0:
+            untested.append(f"{problem} ({GAIN} gains nothing that could be told)")
+            continue
+        change = metrics.change(problem, one, test.metric) - metrics.change(problem, other, test.metric)
+        values = change / gain.mean()
+        narrow, wide = (over_seeds(values, 0.0, level) for level in (NARROW, together))
+        parts.append(Part(problem, over_seeds(values, 0.0), equivalent(narrow, wide, test.margin)))
+    return Evidence(
+        parts,
+        untested,
+        "",
+        f"{test.metric} of {one} minus that of {other}, over what {GAIN} gains, is 0 ± {test.margin:g} on "
+        f"{_problems(metrics)}: 90 % interval inside (two one-sided tests)",
+        "problem",
+        "interval over seeds",
+    )
+
+
+def _absent(metrics, arms):
+    """Those of ``arms`` that this scale does not have."""
+    if not metrics.problems:
+        return ["learned rates of noising"]
+    return [arm for arm in dict.fromkeys(arms) if arm not in metrics.arms]
+
+
+def _problems(metrics):
+    return ", ".join(metrics.problems) or "no problem"
+
+
+KINDS = {"noising_below": NoisingBelow, "noising_alike": NoisingAlike}
+TESTS = {"noising_below": noising_below, "noising_alike": noising_alike}
