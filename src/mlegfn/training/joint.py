@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlegfn.diffusion.model import DenoisingModel
     from mlegfn.training.loop import Entry
 
-__all__ = ["alignment", "joint_gradient", "joint_log_weights"]
+__all__ = ["alignment", "joint_gradient", "joint_log_weights", "mean_product"]
 
 
 def joint_log_weights(model: DenoisingModel, x0: Tensor, trajectories: int, draw: torch.Generator) -> Tensor:
@@ -95,6 +95,18 @@ def alignment(
         "bound_variance": _product(g, h),
         "variance_squared": _product(h, h),
     }
+
+
+def mean_product(one: Tensor, other: Tensor) -> float:
+    """E[g]·E[h] from estimates [G, P] of two gradients, without bias: Σ_{b≠c} g_b·h_c / (G(G − 1)).
+
+    Rows are independent of each other, but row b of ``one`` and of ``other`` may be of one batch, which is why these are not
+    multiplied. ValueError for fewer than two rows.
+    """
+    count = len(one)
+    if count < 2:
+        raise ValueError("the product of two means needs at least two batches")
+    return float((one.sum(0) @ other.sum(0) - (one * other).sum()) / (count * (count - 1)))
 
 
 def _product(g: Tensor, h: Tensor) -> dict[str, float]:

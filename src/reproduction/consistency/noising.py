@@ -15,6 +15,7 @@ from mlegfn.diffusion.learned_noising import log_noising, log_prior
 from mlegfn.objectives.bounds import elbo
 from mlegfn.objectives.consistency import consistency
 from mlegfn.randomness import batch_indices, generator
+from mlegfn.training.joint import mean_product
 from reproduction.consistency import noising_training as training
 from reproduction.consistency.noising_arms import REFERENCE
 from reproduction.consistency.policy import negative_log_p
@@ -148,18 +149,12 @@ def gradient_noise(problem, settings, seed, tensors):
     tables = {arm: torch.stack(estimates) for arm, estimates in rows.items()}
     return {
         arm: {
-            "mean_square": product(table, table),
-            "with_pathwise": product(table, tables["pathwise"]),
+            "mean_square": mean_product(table, table),
+            "with_pathwise": mean_product(table, tables["pathwise"]),
             "trace": float(table.var(0).sum()),
         }
         for arm, table in tables.items()
     }, {}
-
-
-def product(one, other):
-    """E[g]·E[h] from estimates [G, P] that are independent between rows: Σ_{b≠c} g_b·h_c / (G(G − 1))."""
-    count = len(one)
-    return float((one.sum(0) @ other.sum(0) - (one * other).sum()) / (count * (count - 1)))
 
 
 def differences(log_w, reference):

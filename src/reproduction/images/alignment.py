@@ -16,13 +16,13 @@ from mlegfn.data.resident import unit_images
 from mlegfn.diffusion.likelihood import epsilon_errors
 from mlegfn.diffusion.model import DenoisingModel
 from mlegfn.objectives.consistency import consistency
-from mlegfn.randomness import batch_indices, generator
+from mlegfn.randomness import generator
 from mlegfn.training.checkpoint import build_network, log_variance_of, process_of, read_state
 from mlegfn.training.device import device_of
-from mlegfn.training.joint import joint_log_weights
+from mlegfn.training.joint import joint_log_weights, mean_product
 from mlegfn.training.pretraining import anchor_batch
 from mlegfn.training.state import new_state
-from reproduction.images.inputs import EVALUATION, baseline, read_by, splits
+from reproduction.images.inputs import baseline, read_by, splits
 
 __all__ = ["run"]
 
@@ -50,7 +50,7 @@ def part_of(stage, step, seed):
     return stage.part(
         f"{step}-{seed}",
         outputs=[stage.path("metrics", "alignment", f"{step}-{seed}.json")],
-        settings=read_by(settings, {**EVALUATION, "data": {"validation"}}, **own),
+        settings=read_by(settings, {"network": True, "diffusion": True, "data": {"validation"}}, **own),
         inputs=[stage.data, baseline(stage, step, seed)],
     )
 
@@ -79,7 +79,7 @@ def measured(stage, step, seed, data, images):
         model = model_with(log_variance_of(process, kind, errors))
         of_bound = [
             gradient(bound(model, images, own.states, seed, (step, number)), parameters)
-            for number in range(own.batches)
+            for number in range(own.bound_batches)
         ]
         of_variance = [
             gradient(variance(model, images, own, seed, (step, number)), parameters)
@@ -106,8 +106,8 @@ def bound(model, images, states, seed, key):
 
 def variance(model, images, settings, seed, key):
     """[], nats²: V from joint trajectories of ``settings.images`` images, with a graph."""
-    rows = batch_indices(seed, f"alignment-chains/{key[0]}", key[1], settings.images, len(images))
     draw = generator(seed, "alignment-chains", *key)
+    rows = torch.randint(len(images), (settings.images,), generator=draw)  # batches are independent
     return consistency(joint_log_weights(model, images[rows], settings.trajectories, draw)).mean()
 
 
@@ -118,21 +118,12 @@ def gradient(value, parameters):
 
 
 def products(of_bound, of_variance):
-    """‖∇N‖², ∇N·∇V and ‖∇V‖² from independent estimates [G, P] of the two gradients, without bias.
-
-    The squared length of a mean is too large by what its batches differ, so a batch is not multiplied by itself.
-    """
+    """‖∇N‖², ∇N·∇V and ‖∇V‖² from independent estimates [G, P], [H, P] of the two gradients, without bias."""
     return {
-        "bound_squared": squared_length(of_bound),
+        "bound_squared": mean_product(of_bound, of_bound),
         "bound_variance": float(of_bound.mean(0) @ of_variance.mean(0)),
-        "variance_squared": squared_length(of_variance),
+        "variance_squared": mean_product(of_variance, of_variance),
     }
-
-
-def squared_length(rows):
-    """Of the mean of independent rows [G ≥ 2, P]: Σ_{b≠c} g_b·g_c / (G(G − 1))."""
-    count = len(rows)
-    return float((rows.sum(0).pow(2).sum() - rows.pow(2).sum()) / (count * (count - 1)))
 
 
 def averaged_network(stage, step, seed, data, device):

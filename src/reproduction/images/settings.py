@@ -194,10 +194,13 @@ class Alignment(Block):
     """How the gradients of the bound and of the variance of log w lie to each other before fine-tuning."""
 
     states: Count = Field(description="independent states a batch, for the bound")
+    bound_batches: Annotated[int, Field(ge=2, le=10**6, strict=True)] = Field(
+        description="of these, a checkpoint; products of gradients are of different batches"
+    )
     images: Count = Field(description="training images a batch, for the variance")
     trajectories: Several = Field(description="joint trajectories of each")
-    batches: Annotated[int, Field(ge=3, le=10**6, strict=True)] = Field(
-        description="of either, a checkpoint; products of gradients are of different batches"
+    batches: Annotated[int, Field(ge=2, le=10**6, strict=True)] = Field(
+        description="of these, a checkpoint; the gradient of the variance is the noisy one"
     )
     variances: Annotated[list[Variance], Field(min_length=1)] = Field(
         description="kinds of reverse variances that are put on the network"

@@ -50,10 +50,7 @@ def verdicts(root):
 
 
 def alignments(root):
-    """A row for each scale and checkpoint: for each kind of variances the cosine of ∇N and ∇V, and its sign by seeds.
-
-    None without results.
-    """
+    """A row for each scale and checkpoint: for each kind of variances ∇N·∇V over ‖∇N‖, and the cosine; None without results."""
     lines, kinds = [], []
     for scale in SCALES:
         files = sorted((root / "results" / scale / "images/metrics/alignment").glob("*.json"))
@@ -62,13 +59,12 @@ def alignments(root):
         for step, rows in table.groupby("checkpoint") if files else ():
             cells = [str(rows["timesteps"].iloc[0]), f"{step:,}"]
             for row in rows.to_dict("records"):
-                cosine, signs = alignment.plus_minus(row, "cosine", 2), f"{row['negative']} of {row['seeds']}"
-                cells.append(f"{cosine} ({signs})")
+                cells += [alignment.plus_minus(row, "along", 1), alignment.plus_minus(row, "cosine", 2)]
             lines.append(f"| {' | '.join(cells)} |")
     if not lines:
         return None
-    head = f"| T | checkpoint | {' | '.join(f'`{kind}`' for kind in kinds)} |"
-    return "\n".join([head, f"|--:|--:|{'--:|' * len(kinds)}", *lines])
+    head = " | ".join(f"`{kind}`: ∇N·∇V/‖∇N‖ | cosine" for kind in kinds)
+    return "\n".join([f"| T | checkpoint | {head} |", f"|--:|--:|{'--:|' * (2 * len(kinds))}", *lines])
 
 
 def _claims(root):

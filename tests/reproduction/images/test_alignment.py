@@ -12,11 +12,18 @@ from mlegfn.diffusion.variances import fixed_log_variance
 from mlegfn.errors import UserError
 from mlegfn.objectives.bounds import elbo
 from mlegfn.randomness import generator
-from mlegfn.training.joint import joint_log_weights
+from mlegfn.training.joint import joint_log_weights, mean_product
 from reproduction.images import alignment
 from reproduction.images.report.alignment import frame, plus_minus
 
-OWN = {"states": 8, "images": 1, "trajectories": 2, "batches": 3, "variances": ["small", "analytic"]}
+OWN = {
+    "states": 8,
+    "bound_batches": 2,
+    "images": 1,
+    "trajectories": 2,
+    "batches": 3,
+    "variances": ["small", "analytic"],
+}
 
 
 def test_squared_lengths_of_means_are_unbiased():
@@ -25,7 +32,7 @@ def test_squared_lengths_of_means_are_unbiased():
     mean = torch.zeros(40, dtype=torch.float64)
     mean[:2] = torch.tensor([3.0, 4.0])
     tables = [mean + torch.randn(6, 40, generator=draw, dtype=torch.float64) for _ in range(400)]
-    unbiased = torch.tensor([alignment.squared_length(table) for table in tables])
+    unbiased = torch.tensor([mean_product(table, table) for table in tables])
     plain = torch.tensor([table.mean(0).pow(2).sum() for table in tables])
     error = unbiased.std() / 20
     assert abs(unbiased.mean() - 25) < 4 * error
@@ -78,16 +85,24 @@ def test_variances_must_fit_the_network():
         image_settings(alignment={**OWN, "variances": ["learned"]})
 
 
-def test_a_row_has_the_ratio_of_the_means_and_an_interval_over_seeds():
-    def record(seed, both, variance=4.0):
-        products = {"bound_squared": 9.0, "bound_variance": both, "variance_squared": variance}
-        return {"timesteps": 5, "checkpoint": 4, "seed": seed, "variances": {"large": products}}
+def record(seed, both, variance=4.0):
+    products = {"bound_squared": 9.0, "bound_variance": both, "variance_squared": variance}
+    return {"timesteps": 5, "checkpoint": 4, "seed": seed, "variances": {"large": products}}
 
+
+def test_a_row_has_the_cosine_of_the_means_and_an_interval_over_seeds():
     equal = frame([record(0, -3.0), record(1, -3.0)]).iloc[0]
-    assert (equal["ratio"], equal["cosine"], equal["ratio_half"], equal["negative"]) == (-0.75, -0.5, 0, 2)
+    assert (equal["along"], equal["cosine"], equal["cosine_half"]) == (-1.0, -0.5, 0)
     spread = frame([record(0, -5.0), record(1, 1.0)]).iloc[0]
-    # Student's interval of two values: t = 12.7, s/√2 = half their distance; the ratio is linear in ∇N·∇V.
-    assert spread["ratio"] == -0.5 and spread["ratio_half"] == pytest.approx(12.7062 * 0.75, rel=1e-4)
-    assert plus_minus(spread, "ratio", 2) == "−0.50 ± 9.53"
-    unknown = frame([record(0, 1.0, -4.0), record(1, 1.0, 2.0)]).iloc[0]
-    assert plus_minus(unknown, "cosine", 2) == plus_minus(unknown, "ratio", 2) == "–"
+    # Student's interval of two values: t = 12.7, s/√2 = half their distance; both are linear in ∇N·∇V.
+    assert spread["along"] == pytest.approx(-2 / 3) and spread["along_half"] == pytest.approx(
+        12.7062, rel=1e-4
+    )
+    assert plus_minus(spread, "along", 1) == "−0.7 ± 12.7"
+
+
+def test_a_length_that_cannot_be_told_from_zero_leaves_no_cosine():
+    for second in (-4.0, 2.0, 3.9):
+        row = frame([record(0, 1.0, 0.1), record(1, 1.0, second)]).iloc[0]
+        assert plus_minus(row, "cosine", 2) == "–" and plus_minus(row, "along", 1) == "+0.3 ± 0.0"
+    assert plus_minus(frame([record(0, 1.0)]).iloc[0], "along", 1) == "–"

@@ -72,3 +72,13 @@ def test_what_is_written_once_has_one_origin(tmp_path):
     place = origins(file)
     assert place(["a", "b"]) == place(["d", "b"]) == place(["e", "b"])
     assert place(["a", "c"]) == place(["e", "c"]) != place(["d", "c"])
+
+
+def test_an_anchor_that_stands_twice_is_refused_with_both_lines(tmp_path):
+    """As in a block that was copied below itself: the aliases would silently mean the second one."""
+    path = tmp_path / "params.yaml"
+    path.write_text("a: &rates {lr: 1}\nb: {<<: *rates}\nc: &rates {lr: 2}\nd: *rates\n")
+    with pytest.raises(UserError, match=r"params\.yaml: line 3: the anchor &rates is that of line 1, too"):
+        read_yaml(path)
+    path.write_text("a: &rates {lr: 1}\nb: {<<: *rates}\nc: &others {lr: 2}\nd: *others\n")
+    assert read_yaml(path)["d"] == {"lr": 2}

@@ -35,13 +35,15 @@ def test_a_win_of_the_papers_arm_stands_first_and_a_loss_does_not(tmp_path):
     assert "at `fixed_t1000`" in QUOTATIONS["regime-first"](tmp_path)
 
 
-def test_signs_are_counted(tmp_path):
+def test_both_gradients_stand_in_a_row_a_checkpoint(tmp_path):
     folder = tmp_path / "results/fixed_t250/images/metrics/alignment"
     folder.mkdir(parents=True)
-    for seed, both in enumerate((-2.0, 1.0)):
-        products = {"bound_squared": 4.0, "bound_variance": both, "variance_squared": 1.0}
+    for seed, both in enumerate((-2.0, -2.0)):
+        products = {"bound_squared": 4.0, "bound_variance": both, "variance_squared": 4.0}
         record = {"timesteps": 250, "checkpoint": 10000, "seed": seed, "variances": {"large": products}}
         (folder / f"10000-{seed}.json").write_text(json.dumps(record))
-    head, _, line = QUOTATIONS["regime-alignment"](tmp_path).splitlines()
-    assert head == "| T | checkpoint | `large` |"
-    assert line.startswith("| 250 | 10,000 | −0.25 ± ") and line.endswith(" (1 of 2) |")
+    assert QUOTATIONS["regime-alignment"](tmp_path).splitlines() == [
+        "| T | checkpoint | `large`: ∇N·∇V/‖∇N‖ | cosine |",
+        "|--:|--:|--:|--:|",
+        "| 250 | 10,000 | −1.0 ± 0.0 | −0.50 ± 0.00 |",
+    ]

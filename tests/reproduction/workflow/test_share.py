@@ -133,7 +133,7 @@ def test_without_a_remote_or_results(untouched, monkeypatch, capsys):
 def test_all_differences_are_said(toy, capsys):
     Path(METRIC).write_text("{}")
     Path(IMAGES).unlink(), Path("data/smoke").rmdir()
-    assert share.verify() == 1
+    assert share.verify("smoke") == 1
     first, second, mending, last = capsys.readouterr().out.splitlines()
     assert mending.startswith("delete what differs")
     assert first == "data/smoke: missing (fetch@smoke)"

@@ -14,25 +14,36 @@ PRODUCTS = ("bound_squared", "bound_variance", "variance_squared")
 
 
 def plus_minus(row, key, digits):
-    """``+0.31 ± 0.05``; a dash where a squared length was not told from 0."""
-    if pandas.isna(row[key]):
-        return "–"
+    """``+0.31 ± 0.05``; a dash where it has no interval, because a squared length was not told from 0."""
     half = row[f"{key}_half"]
-    return signed(row[key], digits) + ("" if pandas.isna(half) else f" ± {number(half, digits)}")
+    if pandas.isna(row[key]) or pandas.isna(half):
+        return "–"
+    return f"{signed(row[key], digits)} ± {number(half, digits)}"
 
 
 def frame(records):
-    """A row for each (checkpoint, kind): means over seeds of the products, cosine and ratio with half of their intervals."""
+    """A row for each (checkpoint, kind): means over seeds of the products and their cosine, with half of their 95 % intervals.
+
+    The cosine is NaN where the interval of a squared length contains 0.
+    """
     rows = []
     for step in sorted({record["checkpoint"] for record in records}):
         of_step = [record for record in records if record["checkpoint"] == step]
         for kind in of_step[0]["variances"]:
             values = np.array([[record["variances"][kind][name] for name in PRODUCTS] for record in of_step])
             row = {"timesteps": of_step[0]["timesteps"], "checkpoint": step, "variances": kind}
-            row |= dict(zip(PRODUCTS, values.mean(0)))
-            for name, function in (("cosine", cosine), ("ratio", ratio)):
-                row[name], row[f"{name}_half"] = jackknifed(function, values)
-            rows.append({**row, "negative": int((values[:, 1] < 0).sum()), "seeds": len(values)})
+            for name, column in zip(PRODUCTS, values.T):
+                row[name], row[f"{name}_half"] = (
+                    column.mean(),
+                    half_width(column) if len(column) > 1 else math.nan,
+                )
+            told = (
+                row["variance_squared"] > row["variance_squared_half"]
+                and row["bound_squared"] > row["bound_squared_half"]
+            )
+            row["along"], row["along_half"] = jackknifed(along, values)
+            row["cosine"], row["cosine_half"] = jackknifed(cosine, values) if told else (math.nan, math.nan)
+            rows.append({**row, "seeds": len(values)})
     return pandas.DataFrame(rows)
 
 
@@ -42,9 +53,9 @@ def cosine(products):
     return both / math.sqrt(bound * variance) if bound > 0 and variance > 0 else math.nan
 
 
-def ratio(products):
-    """∇N·∇V/‖∇V‖²; NaN where ‖∇V‖² is not positive."""
-    return products[1] / products[2] if products[2] > 0 else math.nan
+def along(products):
+    """∇N·∇V/‖∇N‖, nats²: how fast V changes along a unit step up the bound of −log p; NaN where ‖∇N‖² is not positive."""
+    return products[1] / math.sqrt(products[0]) if products[0] > 0 else math.nan
 
 
 def jackknifed(function, values):
