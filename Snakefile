@@ -13,9 +13,12 @@ def marker(stage):
     return f"{PLAN}.done/{stage}"
 
 
+# Snakemake formats what it runs, so braces in the path are doubled.
+PATH_OF_TOOLS = shlex.quote(os.path.dirname(sys.executable)).replace("{", "{{").replace("}", "}}")
+
 # In a container (`--sdm apptainer`) the tools are the container's.
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+    shell.prefix(f"export PATH={PATH_OF_TOOLS}:$PATH; ")
 
 
 container: "mlegfn.sif"

@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,26 +62,30 @@ def name_it(error: BaseException, path: StrPath) -> None:
 def left_behind(path: StrPath) -> list[Path]:
     """The temporary files or folders of ``path`` that a process which was killed while writing it has left."""
     path = Path(path)
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")  # as mkstemp names them
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")  # as _temporary names them
     if not path.parent.is_dir():
         return []
     return [path.parent / name for name in sorted(os.listdir(path.parent)) if pattern.fullmatch(name)]
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside ``path``. Made under it by the usual calls, a file or folder has the mode that the umask leaves."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def write_bytes(path: StrPath, content: bytes) -> None:
     """Write ``content`` to a temporary name beside ``path``, sync, rename: never half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = _temporary(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(name, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         name_it(error, path)
         raise
     fsync_directory(path.parent)
@@ -114,7 +118,8 @@ def atomic_directory(path: StrPath) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``path`` only if the block ends without an exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = _temporary(path)
+    temporary.mkdir()
     try:
         yield temporary
         for folder, _, files in os.walk(temporary):
@@ -122,7 +127,6 @@ def atomic_directory(path: StrPath) -> Iterator[Path]:
                 with open(os.path.join(folder, name), "rb") as file:
                     os.fsync(file.fileno())
             fsync_directory(folder)
-        temporary.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """The command line. Imports the standard library only, until a subcommand needs more."""
 
+import locale
 import os
 import sys
 
@@ -14,6 +15,8 @@ def main(argv=None):
     0: done, 1: it failed, 2: the user can mend it, 75: interrupted, run it again, 130: Ctrl-C, 143: SIGTERM.
     """
     options = None
+    if argv is None:
+        _in_utf8()
     try:
         if "MLEGFN_LAUNCHER" in os.environ:
             from reproduction.workflow.ranks import end_with_launcher
@@ -35,3 +38,11 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("mlegfn: interrupted; what was finished stays", file=sys.stderr)
         return 130
+
+
+def _in_utf8():
+    """In a locale whose encoding is not UTF-8 (plain C, for one), start again in Python's UTF-8 mode, as will every
+    process that this one starts: settings, claims and what is printed hold letters that other encodings lack."""
+    if locale.getpreferredencoding(False).lower().replace("-", "") != "utf8":
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,9 +1,11 @@
 """Reading YAML exactly as DVC does, with one-line errors."""
 
+import re
 import warnings
 from pathlib import Path
 
 from ruamel.yaml import YAML, MappingNode, SequenceNode, YAMLError
+from ruamel.yaml.composer import ReusedAnchorWarning
 from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 
 from mlegfn.errors import UserError
@@ -24,7 +26,8 @@ def load(text):
 def read_yaml(path):
     """The value of a YAML 1.2 file, by the reader that DVC uses, so that both see the same settings.
 
-    In YAML 1.2 ``1e-4`` is a number and ``no`` is text; a key that stands twice is an error.
+    In YAML 1.2 ``1e-4`` is a number and ``no`` is text. A key that stands twice in a block is an error, and so is an
+    anchor that stands twice in the file: every alias below would silently mean the second one.
     """
     path = Path(path)
     try:
@@ -47,7 +50,15 @@ def read_yaml(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that `1e-4` is no number in YAML 1.1 does not matter here
+            warnings.simplefilter("error", ReusedAnchorWarning)
             return load(text)
+    except ReusedAnchorWarning as error:
+        name = re.search(r"duplicate anchor '([^']*)", str(error))[1]
+        first, second = re.findall(r"line (\d+)", str(error))[:2]
+        raise UserError(
+            f"{path}: line {second}: the anchor &{name} is that of line {first}, too; give it a name of its own, and "
+            "the aliases below that mean it"
+        ) from None
     except DuplicateKeyError as error:
         key = error.problem.split('"')[1] if '"' in error.problem else "a key"
         raise UserError(

@@ -74,10 +74,7 @@ def git():
         )
     version = subprocess.run(["git", "--version"], capture_output=True, text=True).stdout.strip()
     if surroundings.git_state()[0] is None:
-        return "note", (
-            f"{version}, but it cannot name the commit (`git status` says why; a folder of another owner: "
-            "`git config --global --add safe.directory FOLDER`), so provenance records will lack it"
-        )
+        return "note", f"{version}; {surroundings.unnamed_commit()}"
     return version
 
 

@@ -18,6 +18,14 @@ from reproduction.stage import recorded_outputs
 __all__ = ["Plan", "environment", "make_plan", "repair", "run_dvc"]
 
 RWLOCK, LOCK, COPY = Path(".dvc/tmp/rwlock"), Path("dvc.lock"), Path(".dvc/tmp/mlegfn/dvc.lock")
+# What would send a run elsewhere, or change what DVC prints, which is read here.
+IGNORED = (
+    "SNAKEMAKE_PROFILE",
+    "SNAKEMAKE_OUTPUT_CACHE",
+    "DVC_SHOW_TRACEBACK",
+    "DVC_IGNORE_ISATTY",
+    "DVC_TEST",
+)
 TEMPORARY = re.compile(r"\.[\w-]{22}\.tmp")  # as DVC names its temporary files
 
 
@@ -26,7 +34,7 @@ def environment():
     depend on the number of cores, and which stages run beside each other is Snakemake's choice."""
     tools = str(Path(sys.executable).parent)
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in IGNORED},
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "OMP_NUM_THREADS": "1",
     }
@@ -40,6 +48,10 @@ def run_dvc(*arguments):
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         said = " ".join(line.removeprefix("ERROR: ") for line in lines) or done.stderr.strip()[-500:]
+        if "not a git repository" in said:
+            raise UserError(
+                "this is no git checkout, which DVC needs: clone the repository, or `git init`, `git add -A`, `git commit`"
+            )
         command = next(word for word in arguments if not word.startswith("-"))
         raise UserError(f"dvc {command}: {said}")
     return done.stdout
@@ -52,12 +64,14 @@ class Plan:
     :ivar stages: the names of the scale's stages and of what they depend on, in an order in which they can run
     :ivar needs: {stage: the stages that it depends on}
     :ivar changes: {stage: what differs from dvc.lock, in DVC's words made short}; only stale stages
+    :ivar missing: {stage that has not run: the paths that it needs and that are not there}
     :ivar stale: the stages to run: those that changed and those that follow them, in order
     """
 
     stages: list
     needs: dict
     changes: dict
+    missing: dict = field(default_factory=dict)
     stale: list = field(init=False)
 
     def __post_init__(self):
@@ -106,7 +120,12 @@ def make_plan(scale):
         for name in stages
         if name in status
     }
-    return Plan(stages, {name: sorted(needs[name], key=stages.index) for name in stages}, changes)
+    missing = {
+        name: [line.removesuffix(" missing") for line in _changes(status[name]) if line.endswith(" missing")]
+        for name in changes
+        if name not in ran
+    }
+    return Plan(stages, {name: sorted(needs[name], key=stages.index) for name in stages}, changes, missing)
 
 
 def scale_of(name):

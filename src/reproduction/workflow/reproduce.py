@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
+from mlegfn.artifacts import expanded
 from mlegfn.errors import UserError
 from reproduction import params as settings
-from reproduction.workflow import dvc, running, slots
+from reproduction.verdicts import claims
+from reproduction.workflow import doctor, dvc, running, slots
 from reproduction.workflow.failures import explain
 from reproduction.workflow.progress import Progress
 from reproduction.workflow.provenance import wall_times
@@ -38,6 +41,8 @@ def reproduce(scale, cores=None, allow_cpu=False, ranks=None, profile=None, dry_
     gpus = (
         None if profile else visible_gpus(params, scale, allow_cpu, ranks)
     )  # a profile's jobs run elsewhere
+    for name in filter(os.environ.get, dvc.IGNORED):
+        print(f"{name}: ignored; a profile is given by --profile", file=sys.stderr)
     with only_one("reproduce"):
         dvc.repair()
         plan = dvc.make_plan(scale)
@@ -45,9 +50,11 @@ def reproduce(scale, cores=None, allow_cpu=False, ranks=None, profile=None, dry_
             print(f"  {name}: {plan.why(name)}")
         if not plan.stale:
             print(f"{scale}: nothing to do, all {len(plan.stages)} stages are as recorded.")
-        elif dry_run:
-            print(f"{scale}: {len(plan.stale)} of {len(plan.stages)} stages would run")
         else:
+            check_inputs(plan, params)
+        if plan.stale and dry_run:
+            print(f"{scale}: {len(plan.stale)} of {len(plan.stages)} stages would run")
+        elif plan.stale:
             cores = cores or available_cores()
             path = write_plan(plan, params, ranks, allow_cpu)
             code = run(
@@ -62,6 +69,36 @@ def reproduce(scale, cores=None, allow_cpu=False, ranks=None, profile=None, dry_
     if not dry_run:
         show(scale)
     return 0
+
+
+def check_inputs(plan, params):
+    """UserError, before anything runs, if a stage of the plan lacks what no stage makes: sources, claims, images, weights.
+
+    Also where a claims file is not valid, which would be found out after hours.
+    """
+    for name in plan.stale:
+        stage, scale = name.partition("@")[0], dvc.scale_of(name)
+        gone = [
+            line.removesuffix(" missing") for line in plan.changes.get(name, ()) if line.endswith(" missing")
+        ]
+        for path in [*gone, *plan.missing.get(name, ())]:
+            if not path.startswith(("data/", "results/")):
+                raise UserError(f"{path}: not found, but {name} needs it; restore it, for instance from git")
+        try:
+            if stage == "fetch" and (path := params.images[scale].data.path) and not expanded(path).exists():
+                raise UserError(f"{path}: not found; put the images there or change images.{scale}.data.path")
+            if stage == "quality":
+                doctor.inception(scale, params.images[scale])
+            if stage.endswith("_report") and Path(f"claims/{stage.removesuffix('_report')}.yaml").exists():
+                check_claims(stage.removesuffix("_report"))
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+
+
+def check_claims(experiment):
+    """Read a claims file as the stage that reports on the experiment will; its mistakes are a UserError."""
+    kinds = import_module(f"reproduction.{experiment}.report.evidence").KINDS
+    claims.load(f"claims/{experiment}.yaml", kinds)
 
 
 def visible_gpus(params, scale, allow_cpu, ranks=1):

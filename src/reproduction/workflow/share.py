@@ -34,6 +34,20 @@ def recorded(scale=None):
     return found
 
 
+def by_scale(outputs):
+    """{scale: its part} of recorded outputs."""
+    found = {}
+    for path, (stage, md5) in outputs.items():
+        found.setdefault(dvc.scale_of(stage), {})[path] = stage, md5
+    return found
+
+
+def say_left(what, left):
+    """A line for each scale {scale: why} that a command for all scales has left out."""
+    for scale, why in left.items():
+        print(f"{what}: {scale}: {why}")
+
+
 def restore(scale=None):
     """Fetch what dvc.lock records from the remote into the checkout, and read every byte of it; returns 0.
 
@@ -41,11 +55,20 @@ def restore(scale=None):
     """
     with only_one("restore"):
         dvc.repair()
-        outputs = recorded(scale)
-        stages = sorted({stage for stage, _ in outputs.values()})
+        whole = by_scale(recorded(scale))
         remote()
-        dvc.run_dvc("pull", *stages)
+        outputs, left = {}, {}
+        for each, found in whole.items():
+            try:
+                dvc.run_dvc("pull", *sorted({stage for stage, _ in found.values()}))
+                outputs |= found
+            except UserError as error:
+                left[each] = error
+        if not outputs:
+            raise next(iter(left.values()))
         refuse_differences(outputs)
+        say_left("not restored", left)
+    stages = {stage for stage, _ in outputs.values()}
     print(f"restored: {len(outputs)} outputs of {len(stages)} recorded stages, every byte read")
     return 0
 
@@ -53,19 +76,26 @@ def restore(scale=None):
 def record(scale=None):
     """Push what dvc.lock records to the remote; it must be committed, up to date and sound. Returns 0."""
     with only_one("record"):
-        outputs = recorded(scale)
-        stages = sorted({stage for stage, _ in outputs.values()})
+        whole = by_scale(recorded(scale))
         name = remote()
         all_committed()
-        for each in sorted({dvc.scale_of(stage) for stage in stages}):
-            plan = dvc.make_plan(each)
-            known = [stage for stage in plan.stale if stage in stages]
-            if known:
-                raise UserError(
+        outputs, left = {}, {}
+        for each, found in whole.items():
+            plan, made = dvc.make_plan(each), {stage for stage, _ in found.values()}
+            if known := [stage for stage in plan.stale if stage in made]:
+                left[each] = UserError(
                     f"{known[0]}: {plan.why(known[0])}; {len(known)} recorded stage(s) are stale; first: "
-                    f"make reproduce SCALE={each} (or share another scale: make record SCALE=name)"
+                    f"make reproduce SCALE={each}"
                 )
+            elif not any(Path(path).exists() for path in found):
+                left[each] = UserError("nothing of it is in this checkout; make restore fetches it")
+            else:
+                outputs |= found
+        if not outputs:
+            raise next(iter(left.values()))
         refuse_differences(outputs)
+        say_left("not recorded", left)
+        stages = sorted({stage for stage, _ in outputs.values()})
         dvc.run_dvc("push", *stages)
     print(
         f"recorded: {len(outputs)} outputs of {len(stages)} stages are at the remote {name!r}; now: git push"
@@ -76,10 +106,19 @@ def record(scale=None):
 def verify(scale=None):
     """Read every recorded artifact; returns 0 if each is what dvc.lock records, else 1, and says which are not.
 
+    Without ``scale``, scales of which no large artifact has been fetched are named, and only what git brought is read.
+
     DVC believes its notes: it does not read a file again whose modification time, inode and size are as they were, so a
     flipped bit escapes it.
     """
-    outputs = recorded(scale)
+    outputs, left = recorded(scale), {}
+    for each, found in by_scale(outputs).items() if scale is None else ():
+        if absent := [path for path in found if not Path(path).exists()]:
+            left[each] = (
+                f"{len(absent)} of {len(found)} outputs are not here; make restore SCALE={each} fetches them"
+            )
+            outputs = {path: known for path, known in outputs.items() if path not in absent}
+    say_left("not fetched", left)
     differing = differences(outputs)
     drop_damaged({outputs[path][1] for path in differing})
     print("\n".join([*differing.values(), *([MENDING] if differing else [])]), end="\n" if differing else "")

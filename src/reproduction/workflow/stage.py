@@ -14,7 +14,7 @@ from mlegfn.errors import TRY_AGAIN, Interrupted, UserError
 from reproduction import params as settings
 from reproduction.messages import complain, explain
 from reproduction.stage import Stage, code_hash
-from reproduction.workflow import provenance, ranks, running, slots
+from reproduction.workflow import provenance, ranks, running, slots, surroundings
 
 __all__ = ["command"]
 
@@ -68,6 +68,8 @@ def run(module, scale, item=None):
 def write_provenance(record):
     """Write the record of a stage that has succeeded. SIGTERM waits: the results are whole."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)
+    if record.commit is None:
+        print(f"{record.stage.name}: {surroundings.unnamed_commit()}", file=sys.stderr)
     try:
         record.write()
     finally:

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -38,6 +39,17 @@ def git_state():
     if done.returncode or commit is None or not re.fullmatch("[0-9a-f]{40,64}", commit):  # "(initial)"
         return None, None
     return commit, any(not line.startswith("#") for line in lines)
+
+
+UNNAMED = (
+    "git cannot name the commit, so the record lacks it (`git status` says why; for a folder of another owner: "
+    "`git config --global --add safe.directory {}`)"
+)
+
+
+def unnamed_commit():
+    """What to say where ``git_state`` knows no commit."""
+    return UNNAMED.format(shlex.quote(os.getcwd()))
 
 
 def device():
