@@ -121,13 +121,13 @@ def settle(options):
 
 def write(folder, name, scale):
     """Make ``folder`` a checkout that has this scale too."""
-    from reproduction.settings.yaml_file import read_yaml
+    from reproduction.params import read
 
     for shared in ("src", "dvc.yaml", "claims"):
         link = folder / shared
         if not link.exists():
             link.symlink_to(os.path.relpath(ROOT / shared, folder))
-    params = read_yaml(ROOT / "params.yaml")
+    params = read(ROOT / "params.yaml")  # one file may hold everything
     params["images"][name] = scale.model_dump(mode="json")
     if name not in params["image_scales"]:
         params["image_scales"].append(name)

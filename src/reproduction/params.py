@@ -1,5 +1,10 @@
-"""params.yaml as typed, validated settings. Nothing else reads params.yaml."""
+"""params.yaml and the files of params/ as typed, validated settings.
 
+DVC parses a file of settings once for each recorded stage that names it, so only lists and images stand in params.yaml, and
+each other experiment has a file of its own.
+"""
+
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -18,7 +23,10 @@ from reproduction.settings.types import Block, differ
 from reproduction.settings.validation import rule, validate
 from reproduction.settings.yaml_file import origins, read_yaml
 
-__all__ = ["Params", "load"]
+__all__ = ["SEPARATE", "Params", "file_of", "load", "read"]
+
+# Experiments whose blocks stand in params/<experiment>.yaml.
+SEPARATE = ("planar", "bits", "consistency", "families", "divergences", "gallery")
 
 # A scale's name is a part of stage names, which join their parts by hyphens, and of paths.
 ScaleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -265,7 +273,9 @@ class Params(Block):
         """The settings of an experiment at a scale; a missing one is a UserError."""
         blocks = getattr(self, experiment)
         if scale not in blocks:
-            raise UserError(f"params.yaml: {experiment}: no scale {scale!r}; there are {', '.join(blocks)}")
+            raise UserError(
+                f"{file_of(experiment)}: {experiment}: no scale {scale!r}; there are {', '.join(blocks)}"
+            )
         return blocks[scale]
 
     def runs(self, experiment, scale):
@@ -290,6 +300,37 @@ class Params(Block):
                 yield next(value for key, value in entry if key in ITEMS), entry
 
 
+def file_of(key, path="params.yaml"):
+    """The file in which the setting or block ``key`` (dotted) of the settings ``path`` is written."""
+    name = key.partition(".")[0]
+    return str(Path(path).parent / "params" / f"{name}.yaml") if name in SEPARATE else str(path)
+
+
+def read(path="params.yaml"):
+    """All settings as plain values: ``path`` with the blocks of the files in ``params/`` beside it.
+
+    A block that stands in ``path`` itself is taken from there, so that one file can hold everything.
+    """
+    raw = read_yaml(path)
+    if isinstance(raw, dict):
+        for name in [name for name in SEPARATE if name not in raw]:
+            block = read_yaml(file_of(name, path))
+            if not isinstance(block, dict) or set(block) != {name}:
+                raise UserError(f"{file_of(name, path)}: expected one block, {name!r}; restore it from git")
+            raw |= block
+    return raw
+
+
 def load(path="params.yaml"):
-    """The settings of ``path``; every mistake at once in one UserError, one line for each broken key."""
-    return validate(Params, read_yaml(path), path, lambda: origins(path))
+    """The settings of ``path`` and of ``params/`` beside it; every mistake at once in one UserError, a line for each key."""
+    raw, own = read(path), read_yaml(path)
+    separate = [] if not isinstance(own, dict) else [name for name in SEPARATE if name not in own]
+
+    def file(keys):
+        return file_of(str(keys[0]), path) if keys and keys[0] in separate else path
+
+    def places():
+        of_file = {name: origins(name) for name in {path, *(file_of(name, path) for name in separate)}}
+        return lambda keys: (str(file(keys)), *of_file[file(keys)](keys))
+
+    return validate(Params, raw, file, places)

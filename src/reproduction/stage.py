@@ -14,7 +14,7 @@ from mlegfn.errors import UserError
 from reproduction import hashes
 from reproduction.settings.yaml_file import read_yaml
 
-__all__ = ["Part", "Stage", "code_hash", "declaration", "recorded_outputs"]
+__all__ = ["Part", "Stage", "code_hash", "declaration", "parameter_keys", "recorded_outputs"]
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")  # of a file, of a folder's listing
 
@@ -27,6 +27,14 @@ def declaration(module, path="dvc.yaml"):
         if definition["cmd"].split()[:3] == ["mlegfn", "stage", module]:
             return name, definition
     raise UserError(f"{module}: no stage of {path} runs it; `dvc stage list` lists the stages")
+
+
+def parameter_keys(definition):
+    """The keys of settings that a stage of dvc.yaml names, of params.yaml and of the files in params/."""
+    keys = []
+    for entry in definition.get("params", ()):
+        keys += [key for own in entry.values() for key in own] if isinstance(entry, dict) else [entry]
+    return keys
 
 
 def code_hash(paths):
@@ -106,7 +114,7 @@ class Stage:
     :ivar entry: the item's entry in the list that dvc.yaml loops over, None for the image experiment
     :ivar code: paths of its source code, by dvc.yaml
     :ivar outputs: the paths that it writes, by dvc.yaml
-    :ivar parameters: the keys of params.yaml that dvc.yaml names for it
+    :ivar parameters: the keys of the settings that dvc.yaml names for it
     """
 
     def __init__(self, module, scale, item, params):
@@ -124,7 +132,7 @@ class Stage:
             _substitute(next(iter(out)) if isinstance(out, dict) else out, words)
             for out in definition["outs"]
         ]
-        self.parameters = [_substitute(key, words) for key in definition.get("params", ())]
+        self.parameters = [_substitute(key, words) for key in parameter_keys(definition)]
         self.settings = params.block(self.experiment, scale)
         self.items, self.lists = params.items(self.experiment, scale), params.lists(self.experiment, scale)
         self.code_hash = code_hash(self.code)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from helpers.repository import REPOSITORY
 
+from reproduction.params import file_of
 from reproduction.stage import recorded_outputs
 
 COPIED = (
@@ -19,6 +20,7 @@ COPIED = (
     "claims",
     "dvc.yaml",
     "params.yaml",
+    "params",
     "Snakefile",
     "profiles",
     "requirements.in",
@@ -111,10 +113,10 @@ class Checkout:
         file.write_text(text.replace(old, new))
 
     def set(self, key, value):
-        """Change one scalar of params.yaml in its place: ``images.smoke.finetune.simple_tbc.weight``."""
+        """Change one scalar of the settings in its place: ``images.smoke.finetune.simple_tbc.weight``."""
         from ruamel.yaml import YAML
 
-        path = self.root / "params.yaml"
+        path = Path(file_of(key, self.root / "params.yaml"))
         node = YAML().compose(path.read_text())
         for word in key.split("."):
             node = next(v for k, v in node.value if k.value == word)

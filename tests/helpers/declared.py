@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 from helpers.repository import REPOSITORY
 
+from reproduction.params import read
 from reproduction.settings.yaml_file import read_yaml
+from reproduction.stage import parameter_keys
 
 __all__ = ["Declared", "declared", "yaml_file"]
 
 
 @functools.cache
 def yaml_file(name):
-    return read_yaml(REPOSITORY / name)
+    return read(REPOSITORY / name) if name == "params.yaml" else read_yaml(REPOSITORY / name)
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A stage of one scale: its name, module and item, its keys of params.yaml, the paths that it reads and writes."""
+    """A stage of one scale: its name, module and item, its keys of settings, the paths that it reads and writes."""
 
     name: str
     module: str
@@ -34,7 +36,7 @@ class Declared:
         return self.module.endswith(".report")
 
     def names(self, key):
-        """Whether one of its keys of params.yaml is ``key`` or a block around it."""
+        """Whether one of its keys of settings is ``key`` or a block around it."""
         return any(f"{key}.".startswith(f"{own}.") for own in self.keys)
 
 
@@ -56,7 +58,7 @@ def declared(experiment, scale, lists=None):
                 f"{name}@" + "-".join([scale, *item]),
                 module,
                 item[0] if item else None,
-                tuple(filled(key, entry) for key in own["params"]),
+                tuple(filled(key, entry) for key in parameter_keys(own)),
                 tuple(filled(path, entry) for path in own["deps"] if path.startswith(("data/", "results/"))),
                 tuple(outs),
                 tuple(path for path, about in outs.items() if about.get("persist")),

@@ -7,8 +7,8 @@ from pathlib import Path
 from helpers.repository import REPOSITORY
 
 from reproduction.images.settings import Images
+from reproduction.params import read
 from reproduction.settings.validation import validate
-from reproduction.settings.yaml_file import read_yaml
 from reproduction.stage import Part, Stage
 
 ARMS = ("simple", "simple_tbc", "reweighted")
@@ -16,7 +16,7 @@ ARMS = ("simple", "simple_tbc", "reweighted")
 
 def raw_settings(scale="smoke", **changes):
     """params.yaml's block ``images.<scale>`` as nested dicts; ``changes``: {"finetune__simple_tbc__weight": [value]}."""
-    block = copy.deepcopy(read_yaml(REPOSITORY / "params.yaml")["images"][scale])
+    block = copy.deepcopy(read(REPOSITORY / "params.yaml")["images"][scale])
     for name, value in changes.items():
         *path, last = name.split("__")
         inner = block

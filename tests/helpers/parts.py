@@ -7,8 +7,8 @@ from importlib import import_module
 from helpers.image_stages import prepare
 from helpers.repository import REPOSITORY
 
+from reproduction.params import read
 from reproduction.settings.validation import validate
-from reproduction.settings.yaml_file import read_yaml
 from reproduction.stage import Stage
 
 __all__ = ["Kept", "leaves", "prepare", "run_stage", "settings_of", "with_value"]
@@ -41,7 +41,7 @@ class Kept:
 
 def settings_of(model, experiment, scale="smoke"):
     """The block of params.yaml of an experiment and a scale, as ``model``."""
-    raw = read_yaml(REPOSITORY / "params.yaml")[experiment][scale]
+    raw = read(REPOSITORY / "params.yaml")[experiment][scale]
     return validate(model, raw, f"params.yaml: {experiment}.{scale}")
 
 

@@ -158,6 +158,7 @@ def lay_out(root):
     toy.write("pretrain", PRETRAIN)
     for name in ("params.yaml", "Snakefile", ".gitignore", ".gitattributes", ".dvcignore"):
         shutil.copy(REPOSITORY / name, toy.root)
+    shutil.copytree(REPOSITORY / "params", toy.root / "params")
     (toy.root / "dvc.yaml").write_text(DVC_YAML)
     return toy
 

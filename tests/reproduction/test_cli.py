@@ -57,6 +57,7 @@ def test_user_errors_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys,
     outside = capsys.readouterr().err
     assert outside == "mlegfn: params.yaml: not found; run from the repository's root, where it lies\n"
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    shutil.copytree(REPOSITORY / "params", tmp_path / "params")
     assert cli.main([*command, "--scale", "none"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("mlegfn: params.yaml: no scale 'none'; there are") and error.count("\n") == 1
@@ -64,6 +65,7 @@ def test_user_errors_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys,
 
 def test_every_broken_setting_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / "params", tmp_path / "params")
     text = (REPOSITORY / "params.yaml").read_text().replace("train_limit: 64", "train_limit: 0")
     (tmp_path / "params.yaml").write_text(
         text.replace("planar_scales: [smoke, ", "planar_scales: [smoke, smoke, ")

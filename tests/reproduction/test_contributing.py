@@ -20,7 +20,15 @@ LINES_OF_A_SCREEN = 60  # of what is to be pasted
 FILES = 2  # that a recipe may touch beside the new one
 RECIPES = [f"Add a {what}" for what in ("claim", "scale", "stage", "model family", "data source")]
 COPIED = ("src", "claims", "tests/conftest.py", "tests/helpers", "tests/mlegfn/families", "pyproject.toml")
-SETTINGS = ("params.yaml", "dvc.yaml", "requirements.in", "requirements.lock", ".dvcignore", ".gitignore")
+SETTINGS = (
+    "params.yaml",
+    "params",
+    "dvc.yaml",
+    "requirements.in",
+    "requirements.lock",
+    ".dvcignore",
+    ".gitignore",
+)
 
 # How a step says what to do, in most cases with the fenced block below it.
 WRITE = re.compile(r"Write `([^`]+)`")

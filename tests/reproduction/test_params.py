@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+import shutil
 import string
 
 import pytest
@@ -12,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlegfn.errors import UserError
-from reproduction.params import Params, load
-from reproduction.settings.yaml_file import read_yaml
+from reproduction.params import SEPARATE, Params, file_of, load, read
 
 QUICK = settings(
     max_examples=20,
@@ -21,7 +21,7 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
-WHOLE = read_yaml(REPOSITORY / "params.yaml")
+WHOLE = read(REPOSITORY / "params.yaml")
 EXPERIMENTS = Params.EXPERIMENTS
 
 
@@ -53,6 +53,8 @@ TEXTS = {"path", "inception"}
 def lines_of(raw, folder):
     """The error lines for settings as a value, a text or bytes; an empty list where they are accepted."""
     file = folder / "params.yaml"
+    if not (folder / "params").exists():
+        (folder / "params").symlink_to(REPOSITORY / "params")
     text = raw if isinstance(raw, bytes | str) else flow(raw)
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     try:
@@ -261,3 +263,32 @@ def test_a_mistake_in_an_inherited_block_is_one_line(tmp_path):
     assert TEXT.count("block_out_channels: [128, 256, 256, 256]") == 1
     found = lines_of(TEXT.replace("[128, 256, 256, 256]", "wide"), tmp_path)
     assert keys(found) == ["images.cifar10.network.block_out_channels"]
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (
+            lambda text: text.replace("hidden: 64", "hidden: wide", 1),
+            "planar.digits.hidden: expected an integer",
+        ),
+        (lambda text: text.replace("planar:", "planets:", 1), "expected one block, 'planar'"),
+        (lambda text: "", "expected one block, 'planar'"),
+        (lambda text: None, "not found"),
+    ],
+)
+def test_a_mistake_in_an_experiments_own_file_names_the_file(tmp_path, change, line):
+    shutil.copytree(REPOSITORY / "params", tmp_path / "params")
+    file = tmp_path / "params/planar.yaml"
+    text = change(file.read_text())
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    (found,) = lines_of(TEXT, tmp_path)
+    assert found.startswith(f"params/planar.yaml: {line}"), found
+
+
+def test_a_block_may_stand_in_the_first_file_instead():
+    assert read(REPOSITORY / "params.yaml")["planar"] == WHOLE["planar"]
+    assert file_of("planar.digits") == "params/planar.yaml" and file_of("images.digits") == "params.yaml"
+    assert {path.stem for path in (REPOSITORY / "params").iterdir()} == set(SEPARATE) < set(EXPERIMENTS)

@@ -43,7 +43,7 @@ def validate(model, raw, file, origins=None):
 
     :param model: a pydantic model class; its blocks may have rules between settings
     :param raw: mappings, lists and scalars as a YAML reader gives them
-    :param file: the name that starts each line
+    :param file: the name that starts each line, or a function from a path to it
     :param origins: called once if there are errors; gives a function from a path to the place in the
         file where it is written. Errors at one place are one line, at the first path that leads there.
     """
@@ -59,9 +59,10 @@ def validate(model, raw, file, origins=None):
         origin, places = origins() if origins else (lambda path: path), {}
         for path, sentence in errors.items():
             places.setdefault((origin(path), sentence), path)
-        lines = [f"{file}: {_dotted(path)}{sentence}" for (_, sentence), path in places.items()]
+        name = file if callable(file) else lambda path: file
+        lines = [f"{name(path)}: {_dotted(path)}{sentence}" for (_, sentence), path in places.items()]
         if len(lines) > SAID:
-            lines[SAID:] = [f"{file}: {len(lines) - SAID} more mistakes; mend these first"]
+            lines[SAID:] = [f"{name(())}: {len(lines) - SAID} more mistakes; mend these first"]
         raise UserError("\n".join(lines))
     return settings
 

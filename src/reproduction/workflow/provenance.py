@@ -16,7 +16,7 @@ from pathlib import Path
 from mlegfn.artifacts import write_json
 from mlegfn.errors import UserError
 from reproduction import hashes
-from reproduction.settings.yaml_file import read_yaml
+from reproduction import params as settings
 from reproduction.stage import recorded_outputs
 from reproduction.workflow import surroundings
 
@@ -41,7 +41,7 @@ class Recording:
 
     def write(self):
         """Write the record of a run that has just ended well; its outputs are hashed now."""
-        stage, values = self.stage, read_yaml("params.yaml")
+        stage, values = self.stage, settings.read()
         parameters = {key: look_up(values, key) for key in stage.parameters}
         device, memory = surroundings.device(), surroundings.peak_memory_mib()
         for report in self._rank_reports():
@@ -87,7 +87,7 @@ def leave_rank_report():
 
 
 def look_up(values, key):
-    """The value under a dotted key of params.yaml."""
+    """The value under a dotted key of the settings."""
     for part in key.split("."):
         values = values[part]
     return values

@@ -15,6 +15,7 @@ from pathlib import Path
 DECISIVE = (
     "src",
     "params.yaml",
+    "params",
     "dvc.yaml",
     "claims",
     "requirements.lock",

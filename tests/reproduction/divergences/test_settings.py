@@ -7,10 +7,10 @@ from helpers.repository import REPOSITORY
 
 from mlegfn.errors import UserError
 from reproduction.divergences.settings import Divergences
+from reproduction.params import read
 from reproduction.settings.validation import validate
-from reproduction.settings.yaml_file import read_yaml
 
-RAW = read_yaml(REPOSITORY / "params.yaml")["divergences"]["digits"]
+RAW = read(REPOSITORY / "params.yaml")["divergences"]["digits"]
 
 
 def errors(change):

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from mlegfn.artifacts import read_json
 from reproduction.divergences import alpha, gradients, train
 from reproduction.divergences.settings import Divergences
+from reproduction.params import read
 from reproduction.settings.validation import validate
-from reproduction.settings.yaml_file import read_yaml
 
-RAW = json.dumps(read_yaml(REPOSITORY / "params.yaml")["divergences"]["smoke"])
+RAW = json.dumps(read(REPOSITORY / "params.yaml")["divergences"]["smoke"])
 OBJECTIVES = ["trajectory_balance", "tsallis"]
 
 

@@ -8,10 +8,11 @@ from helpers.repository import REPOSITORY
 from mlegfn.errors import UserError
 from reproduction import gallery
 from reproduction.gallery.settings import Gallery
+from reproduction.params import read
 from reproduction.settings.validation import validate
 from reproduction.settings.yaml_file import read_yaml
 
-PARAMS = read_yaml(REPOSITORY / "params.yaml")
+PARAMS = read(REPOSITORY / "params.yaml")
 
 
 def test_every_station_has_settings_a_figure_and_a_place():
@@ -64,7 +65,7 @@ def test_an_unknown_station_is_named():
 
 
 def test_a_stations_noise_is_checked_like_any_other():
-    block = read_yaml(REPOSITORY / "params.yaml")["gallery"]["gallery"]
+    block = read(REPOSITORY / "params.yaml")["gallery"]["gallery"]
     changed = ("spiral", "algorithms", "forward", "schedules")
     for station in (*(block[name] for name in changed), block["annealing"]["points"]):
         station["beta_end"] = station["beta_start"] / 2

@@ -10,11 +10,10 @@ from mlegfn.artifacts import read_json
 from mlegfn.data import digits, save_images
 from mlegfn.errors import UserError
 from reproduction.gallery.settings import Gallery
-from reproduction.params import ReadingStationRun, StationRun
+from reproduction.params import ReadingStationRun, StationRun, read
 from reproduction.settings.validation import validate
-from reproduction.settings.yaml_file import read_yaml
 
-RAW = json.dumps(read_yaml(REPOSITORY / "params.yaml")["gallery"]["smoke"])
+RAW = json.dumps(read(REPOSITORY / "params.yaml")["gallery"]["smoke"])
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_every_anchor_stands_for_one_thing():
     """A second anchor of the same name is legal YAML, and DVC prints a warning of several lines for it on each run."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name in ("params.yaml", "dvc.yaml"):
+        for name in ("params.yaml", "dvc.yaml", "params/gallery.yaml"):
             YAML().load((REPOSITORY / name).read_text())
 
 

@@ -63,8 +63,8 @@ def write_record(root, record, experiment="images"):
 
 
 def link_settings(root):
-    """params.yaml and the claims, without results."""
-    for name in ("params.yaml", "claims"):
+    """The settings and the claims, without results."""
+    for name in ("params.yaml", "params", "claims"):
         (root / name).symlink_to(REPOSITORY / name)
 
 

@@ -243,7 +243,7 @@ def test_without_scripts_the_figures_and_tables_are_there(open_page, file):
 
 
 def test_the_page_of_a_checkout_in_which_nothing_ran(open_page, page, tmp_path, monkeypatch):
-    for name in ("params.yaml", "claims"):
+    for name in ("params.yaml", "params", "claims"):
         (tmp_path / name).symlink_to(page.root / name)
     monkeypatch.chdir(tmp_path)
     build.build("empty.html")

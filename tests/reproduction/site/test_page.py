@@ -155,6 +155,7 @@ def test_the_changes_of_the_terms_add_up_to_that_of_the_nll(page):
 def small(tmp_path, monkeypatch):
     """A checkout that has the settings, the claims and the bits of `digits` alone, to break."""
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    shutil.copytree(REPOSITORY / "params", tmp_path / "params")
     shutil.copytree(REPOSITORY / "claims", tmp_path / "claims")
     shutil.copytree(REPOSITORY / "results/digits/bits", tmp_path / "results/digits/bits")
     monkeypatch.chdir(tmp_path)

@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
     """What the doctor reads of a checkout, with a git and a DVC of its own."""
     root = tmp_path_factory.mktemp("doctor")
     shutil.copy(REPOSITORY / "params.yaml", root)
+    shutil.copytree(REPOSITORY / "params", root / "params")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     (root / ".dvc").mkdir()
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")

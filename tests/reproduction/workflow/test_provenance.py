@@ -28,9 +28,7 @@ def test_a_run_of_dvc_leaves_a_record_of_each_stage(toy):
     assert record["command"] == "mlegfn stage images.pretrain smoke"
     assert record["inputs"] == {"data/smoke": hashes.md5("data/smoke")}
     assert record["outputs"] == {path: hashes.md5(path) for path in OUTPUTS[1:]}
-    assert record["parameters"] == {
-        "images.smoke.pretrain": settings.read_yaml("params.yaml")["images"]["smoke"]["pretrain"]
-    }
+    assert record["parameters"] == {"images.smoke.pretrain": settings.read()["images"]["smoke"]["pretrain"]}
     assert record["seeds"] == {"images.smoke.pretrain.seeds": [0, 1]}
     assert record["wall_s"] > 0 and record["peak_memory_mib"] > 10
     assert record["device"]["kind"] == "cpu" and record["device"]["cores"] >= 1

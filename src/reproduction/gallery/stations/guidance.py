@@ -103,7 +103,7 @@ def of_each_class(images, labels, classes, count, draw):
     rows = [shuffled[labels[shuffled] == label][:count] for label in range(classes)]
     if short := [label for label, members in enumerate(rows) if len(members) < count]:
         raise UserError(
-            f"params.yaml: gallery.guidance.per_class: {count} images of each class are compared, but class {short[0]} "
+            f"params/gallery.yaml: gallery.guidance.per_class: {count} images of each class are compared, but class {short[0]} "
             f"has {len(rows[short[0]])} in a split; lower it"
         )
     return images[torch.cat(rows)]
