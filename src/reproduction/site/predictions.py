@@ -31,7 +31,7 @@ CLAIMS = (
 FINDING = (
     ("images", "reweighted-at-equal-steps"),
     ("consistency", "slope-is-minus-half"),
-    ("consistency", "negative-lowers-nll"),
+    ("consistency", "learned-noising-lowers-nll"),
 )
 
 
