@@ -30,7 +30,7 @@ CLAIMS = (
 # (experiment, claim) of README's first screen.
 FINDING = (
     ("images", "reweighted-at-equal-steps"),
-    ("consistency", "slope-is-minus-half"),
+    ("consistency", "consistency-raises-nll"),
     ("consistency", "learned-noising-lowers-nll"),
 )
 

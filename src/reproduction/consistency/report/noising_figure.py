@@ -33,6 +33,7 @@ def plot(metrics):
     changes(above, metrics, "elbo_nll", "bound of −log p, minus that with fixed rates")
     changes(below, metrics, "nll", "importance-weighted NLL, likewise")
     below.set_xticks(range(len(metrics.problems)), list(metrics.problems), rotation=30, ha="right")
+    above.tick_params(labelbottom=False)
     rates(figure.add_subplot(grid[:, 1]), metrics, shown_problem(metrics))
     handles, labels = above.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -41,13 +42,14 @@ def plot(metrics):
 
 def changes(axes, metrics, key, title):
     """A column a problem, an arm beside the other; a small point a seed, the mean with its 95 % interval."""
-    arms = [arm for arm in metrics.arms if arm != REFERENCE]
+    arms, lowest = [arm for arm in metrics.arms if arm != REFERENCE], 0.0
     for number, problem in enumerate(metrics.problems):
         for order, arm in enumerate(arms):
             place = number + 0.22 * (order - (len(arms) - 1) / 2)
             colour, marker = LOOKS[arm]
             values = metrics.change(problem, arm, key)
             mean = over_seeds(values, float(metrics.change(problem, arm, key, "standard_error")[0]))
+            lowest = min(lowest, values.min(), mean.low)
             axes.scatter(
                 np.full(len(values), place), values, s=5, color=colour, alpha=0.5, linewidths=0, zorder=1
             )
@@ -56,6 +58,10 @@ def changes(axes, metrics, key, title):
                 capsize=0, linestyle="none", label=ARMS[arm] if number == 0 else None, zorder=2,
             )  # fmt: skip
     axes.axhline(0, color=style.INK, linewidth=0.8, zorder=0)
+    axes.set_yscale(
+        "symlog", linthresh=0.2
+    )  # a point in the plane has tenths of a nat to gain, an image some nats
+    axes.set_ylim(bottom=1.5 * lowest - 0.02)
     axes.set(title=title, ylabel="nats")
 
 
@@ -84,7 +90,8 @@ def caption(metrics):
         f"**Learned noising** (scale `{metrics.name}`, T = {metrics.settings.diffusion.timesteps}, {seeds} "
         f"seed{'s' * (seeds > 1)}, problems: {', '.join(metrics.problems)}). P_F is trained by the bound in every arm; the arms "
         "differ in what trains the rates of P_B, whose end points are fixed. Left: the bound and the importance-weighted NLL "
-        "minus those with fixed rates of the same seed; points are seeds, bars 95 % intervals of the mean. Right: the log "
+        "minus those with fixed rates of the same seed; points are seeds, bars 95 % intervals of the mean; linear within ±0.2 nats, "
+        "logarithmic beyond. Right: the log "
         f"signal-to-noise ratio of the fixed rates (black) and of the learned ones on {shown_problem(metrics)}, first seed; solid "
         "and dashed, the two coordinates.\n"
     )
