@@ -1,11 +1,17 @@
 # DVC decides by content which stages are stale; Snakemake decides where and when they run. A rule is a stage of the plan
 # that `mlegfn reproduce` has written, its output a marker of that run: Snakemake holds no artifact. What a stage reads,
 # runs and writes stands in dvc.yaml.
+import glob
 import json
+import os
 import shlex
 import sys
 
-PLAN = config["plan"]
+# By hand, the newest plan, which `--dry-run` writes too (docs/engines.md).
+PLANS = glob.glob(".snakemake/mlegfn/plan-*.json")
+PLAN = config.get("plan") or max(PLANS, key=os.path.getmtime, default=None)
+if PLAN is None:
+    raise WorkflowError("no plan yet; first: mlegfn reproduce --dry-run --scale NAME")
 STAGES = json.loads(open(PLAN).read())  # {stage: {needs, threads, resources, priority}}
 
 
@@ -14,11 +20,12 @@ def marker(stage):
 
 
 # Snakemake formats what it runs, so braces in the path are doubled.
-PATH_OF_TOOLS = shlex.quote(os.path.dirname(sys.executable)).replace("{", "{{").replace("}", "}}")
+TOOLS = shlex.quote(os.path.dirname(sys.executable))
+TOOLS = TOOLS.replace("{", "{{").replace("}", "}}")
 
 # In a container (`--sdm apptainer`) the tools are the container's.
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f"export PATH={PATH_OF_TOOLS}:$PATH; ")
+    shell.prefix(f"export PATH={TOOLS}:$PATH; ")
 
 
 container: "mlegfn.sif"

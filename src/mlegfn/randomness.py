@@ -13,6 +13,10 @@ def generator(seed: int | str, *key: object) -> torch.Generator:
 
     The parts are joined with their types, so ``1`` and ``"1"`` are different keys. Draws are made on
     the CPU and then moved: CUDA's generators give other numbers for the same seed.
+
+    >>> first, again, other = (torch.rand(1, generator=generator(0, "noise", key)) for key in (1, 1, "1"))
+    >>> bool(first == again), bool(first == other)
+    (True, False)
     """
     name = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *key))
     digest = hashlib.sha256(name.encode()).digest()
@@ -40,7 +44,11 @@ def batch_indices(seed: int, stage: str, step: int, batch: int, count: int) -> T
     """[batch] int64: which of ``count`` items step ``step`` (0-based) sees.
 
     Every epoch is a fresh permutation, a function of (seed, stage, epoch); step k takes the items
-    k·batch … (k+1)·batch − 1 of their concatenation, so a resumed run sees what it would have.
+    k·batch … (k+1)·batch − 1 of their concatenation, so a resumed run sees what it would have. Raises ValueError for
+    a batch of nothing, or of no items.
+
+    >>> sorted(torch.cat([batch_indices(0, "train", step, 2, 6) for step in range(3)]).tolist())  # one epoch
+    [0, 1, 2, 3, 4, 5]
     """
     if count < 1 or batch < 1:
         raise ValueError(f"a batch needs at least 1 item of at least 1, got {batch} of {count}")

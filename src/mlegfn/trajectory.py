@@ -63,6 +63,11 @@ class Trajectory:
         """[N]: log w(τ) = log p(x_T) + Σ_t [log P_F(x_{t−1}|x_t) − log P_B(x_t|x_{t−1})].
 
         A perfect model has log w(τ) = log p(x_0) for every τ.
+
+        >>> import torch
+        >>> log_pf, log_pb = torch.tensor([[-1.0], [-2.0]]), torch.tensor([[-0.5], [-0.5]])
+        >>> Trajectory(torch.zeros(3, 1, 2), torch.tensor([-3.0]), log_pf, log_pb).log_w
+        tensor([-5.])
         """
         return self.log_prior + (self.log_pf - self.log_pb).sum(0)
 
@@ -92,7 +97,23 @@ class MarkovPair(Protocol):
 
 
 def score(pair: MarkovPair, states: Tensor) -> Trajectory:
-    """The ``Trajectory`` of ``states`` [T+1, N, ...] under ``pair``, all steps in one call."""
+    """The ``Trajectory`` of ``states`` [T+1, N, ...] under ``pair``, all steps in one call.
+
+    :param pair: P_F, P_B and the prior; ``diffusion.model.DenoisingModel`` is one
+    :param states: [T+1, N, ...], ``states[t]`` is x_t of one joint path, as ``pair.sample_pb`` gives them
+    :raises ValueError: for another number of steps than the model's, and states that are not finite
+
+    >>> import torch
+    >>> from mlegfn.diffusion.model import DenoisingModel
+    >>> from mlegfn.diffusion.process import GaussianDiffusion
+    >>> from mlegfn.diffusion.variances import fixed_log_variance
+    >>> process = GaussianDiffusion([0.1, 0.2])
+    >>> model = DenoisingModel(lambda x, time: 0 * x, process, fixed_log_variance(process, "large"))
+    >>> states = model.sample_pb(torch.zeros(5, 3), torch.Generator().manual_seed(0))
+    >>> scored = score(model, states)
+    >>> scored.log_pf.shape, scored.log_w.shape
+    (torch.Size([2, 5]), torch.Size([5]))
+    """
     steps, count = states.shape[0] - 1, states.shape[1]
     if steps != pair.timesteps:
         raise ValueError(f"a trajectory of this model has {pair.timesteps} steps, not {steps}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from mlegfn.diffusion.precision import check_precision
 from mlegfn.randomness import generator
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def image_noise(
 
 def check_images(model: "DenoisingModel", x0: torch.Tensor, batch: int) -> None:
     """Refuse, with a ValueError, images that the bound is not defined for, and a batch below 1."""
+    check_precision(x0, "x0")
     if not x0.isfinite().all():
         raise ValueError("x0 holds values that are not finite")
     if len(x0) == 0 or batch < 1:
@@ -95,7 +97,19 @@ def bits_per_dim(
     x0 [N, C, H, W]: pixels at the model's levels, scaled to [−1, 1]. Each L_{t−1} is the closed-form KL at
     one x_t ~ q(x_t | x_0); the noise is a function of (seed, image, t), so models are compared on
     equal noise. T network evaluations an image; ``description`` stands before the progress bar.
-    Raises ValueError for no images, and for pixels that are not finite or not on the levels.
+    Raises ValueError for no images, and for pixels that are not finite, not float32 or float64, or not on the levels.
+
+    >>> import torch
+    >>> from mlegfn.diffusion.model import DenoisingModel
+    >>> from mlegfn.diffusion.process import GaussianDiffusion
+    >>> from mlegfn.diffusion.schedules import betas
+    >>> from mlegfn.diffusion.variances import fixed_log_variance
+    >>> process = GaussianDiffusion(betas(50, start=0.002, end=0.4))
+    >>> model = DenoisingModel(lambda x, time: x, process, fixed_log_variance(process, "large"), levels=256)
+    >>> images = torch.zeros(3, 1, 8, 8) + 1 / 255  # of grey value 128, scaled to [−1, 1]
+    >>> result = bits_per_dim(model, images)
+    >>> result.per_image.shape, result.terms.shape, bool(result.per_image.mean() > 0)
+    (torch.Size([3]), torch.Size([51]), True)
     """
     return reduce_table(*bound_table(model, x0, seed, batch, first_index, description), x0[0].numel())
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlegfn.diffusion.decoder import discretised_log_prob
+from mlegfn.diffusion.precision import check_precision
 from mlegfn.diffusion.process import normal_log_prob
 from mlegfn.diffusion.variances import fixed_log_variance
 from mlegfn.randomness import onto
@@ -27,6 +28,14 @@ class Prediction:
 
 class DenoisingModel:
     """P_F(x_{t−1} | x_t) = N(μ_θ(x_t, t), σ_t² I) with the ε-parameterisation (Ho et al. 2020, eq. 11).
+
+    **Time.** Steps are t = 1…T wherever this class takes a ``t``: x_0 is the data, x_T the noise. The *network* is called
+    with time t − 1, int64 in 0…T−1, as diffusers counts: at x_1 it gets 0. (On a ``respaced`` chain it gets the times of
+    the long chain that it was trained on, ``process.network_times``.)
+
+    States are float32 or float64. Half precision is for inside the network, by ``torch.autocast``: log-probabilities of
+    half-precision states are off by whole nats. Integer pixels are scaled to [−1, 1] first. Both are refused with a
+    ValueError where the network is evaluated.
 
     network(x [N, ...], time int64 [N]) → ε_θ [N, ...], or [N, 2C, ...] with learned variances.
     log_variance: [T+1] table (``variances``), or None: learned, as the interpolation
@@ -56,7 +65,11 @@ class DenoisingModel:
         return DenoisingModel(self.network, process, log_variance, self.levels, self.decoder)
 
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The network's raw output at states x_t [N, ...], t [N] in 1…T: one evaluation a state."""
+        """The network's raw output at states x_t [N, ...], t [N] in 1…T: one evaluation a state.
+
+        Raises ValueError for states that are neither float32 nor float64.
+        """
+        check_precision(x_t, "x_t")
         return self.network(x_t, self.network_time(t))
 
     def interpret(self, out: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> Prediction:

@@ -34,6 +34,12 @@ class GaussianDiffusion:
 
     ``network_times`` [T]: what a network trained on a longer chain calls our steps 1…T (0-based,
     as diffusers counts); it differs from 0…T−1 only after ``respaced``.
+
+    Times outside of 0…T, and states whose shapes differ, raise ValueError in every method.
+
+    >>> process = GaussianDiffusion([0.1, 0.2])
+    >>> process.timesteps, process.alpha_bar.tolist()
+    (2, [1.0, 0.9, 0.7200000000000001])
     """
 
     def __init__(self, betas: Tensor | Sequence[float], network_times: Tensor | None = None) -> None:
@@ -84,7 +90,12 @@ class GaussianDiffusion:
                 raise ValueError(f"times lie in 0…{self.timesteps}, got {low}…{high}")
 
     def marginal(self, x0: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Mean [N, ...] and variance of q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I)."""
+        """Mean [N, ...] and variance of q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I) (Ho et al. 2020, eq. 4).
+
+        >>> mean, variance = GaussianDiffusion([0.36]).marginal(torch.ones(3, 2), 1)
+        >>> mean.shape, mean[0, 0].item(), round(variance.item(), 4)
+        (torch.Size([3, 2]), 0.800000011920929, 0.36)
+        """
         self._check(t, x0)
         return self.table("sqrt_alpha_bar", t, x0) * x0, self.table("noise_variance", t, x0)
 
@@ -104,7 +115,12 @@ class GaussianDiffusion:
         return (x_t - self.table("noise_std", t, x_t) * eps) / self.table("sqrt_alpha_bar", t, x_t)
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Mean and variance β̃_t of q(x_{t−1} | x_t, x_0)."""
+        """Mean and variance β̃_t of q(x_{t−1} | x_t, x_0) (Ho et al. 2020, eq. 6 and 7).
+
+        >>> mean, variance = GaussianDiffusion([0.1, 0.2]).posterior(torch.ones(1, 1), torch.zeros(1, 1), 1)
+        >>> mean.item(), variance.item()  # at t = 1 it is x_0 itself
+        (1.0, 0.0)
+        """
         self._check(t, x0, x_t)
         mean = self.table("posterior_x0", t, x_t) * x0 + self.table("posterior_xt", t, x_t) * x_t
         return mean, self.table("posterior_variance", t, x_t)
@@ -115,7 +131,14 @@ class GaussianDiffusion:
         return (x_t - self.table("mean_eps", t, x_t) * eps) / self.table("sqrt_alpha", t, x_t)
 
     def bridge(self, x_s: Tensor, x_t: Tensor, s: int, r: int, t: int) -> tuple[Tensor, float]:
-        """Mean and variance of q(x_r | x_s, x_t) for s < r < t; x_0's posterior is its case s = 0."""
+        """Mean and variance of q(x_r | x_s, x_t) for s < r < t; x_0's posterior is its case s = 0.
+
+        >>> process = GaussianDiffusion([0.1, 0.2])
+        >>> x_0, x_2 = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+        >>> mean, variance = process.bridge(x_0, x_2, 0, 1, 2)
+        >>> torch.allclose(mean, process.posterior(x_0, x_2, 2)[0])
+        True
+        """
         if not (0 <= s < r < t <= self.timesteps):
             raise ValueError(f"a bridge needs 0 ≤ s < r < t ≤ T, got s={s}, r={r}, t={t}")
         if x_s.shape != x_t.shape:
@@ -137,7 +160,12 @@ class GaussianDiffusion:
         return normal_log_prob(x_t, mean, self.table("beta", t, x_t).log())
 
     def sample_trajectory(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        """[T+1, B, ...]: ONE joint noising path x_0, x_1, … x_T of each image."""
+        """[T+1, B, ...]: ONE joint noising path x_0, x_1, … x_T of each image.
+
+        >>> process, x0 = GaussianDiffusion([0.1, 0.2]), torch.zeros(5, 1, 8, 8)
+        >>> process.sample_trajectory(x0, torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 5, 1, 8, 8])
+        """
         states = x0.new_empty((self.timesteps + 1, *x0.shape))
         if x0.device.type == "cpu":
             torch.randn(states[1:].shape, generator=generator, dtype=x0.dtype, out=states[1:])
@@ -174,7 +202,12 @@ class GaussianDiffusion:
         return torch.stack([*states, x_t])
 
     def respaced(self, steps: int) -> GaussianDiffusion:
-        """The process on ``steps`` of our T times (always T itself): the same marginals at those times."""
+        """The process on ``steps`` of our T times (always T itself): the same marginals at those times.
+
+        >>> short = GaussianDiffusion([0.1, 0.2, 0.3, 0.4]).respaced(2)
+        >>> short.timesteps, short.network_times.tolist()  # x_2 and x_4, which the network counts from 0
+        (2, [1, 3])
+        """
         if not 1 <= steps <= self.timesteps:
             raise ValueError(f"cannot keep {steps} of {self.timesteps} steps")
         times = torch.linspace(0, self.timesteps, steps + 1, dtype=torch.float64).round().long()

@@ -10,7 +10,11 @@ __all__ = ["betas"]
 def betas(timesteps: int, schedule: str = "linear", start: float = 1e-4, end: float = 0.02) -> torch.Tensor:
     """[T] float64. ``linear``: from ``start`` to ``end`` (Ho et al. 2020, §4). ``cosine``:
     ᾱ_t = f(t)/f(0), f(t) = cos²(π/2 · (t/T + s)/(1 + s)), s = 0.008, β ≤ 0.999
-    (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17)."""
+    (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17). Raises ValueError for no step, and for an unknown schedule.
+
+    >>> betas(3, start=0.1, end=0.3).tolist()
+    [0.1, 0.2, 0.3]
+    """
     if timesteps < 1:
         raise ValueError(f"a schedule needs at least one step, got {timesteps}")
     if schedule == "linear":

@@ -64,13 +64,16 @@ class ContinuousGFlowNet(Model[Points]):
 
     def score(self, trajectories: Points, flows: str | None = None, table: Table | None = None) -> Scores:
         log_pf, reward = self.policy.log_prob(trajectories.objects), trajectories.log_reward
-        scores = Scores(log_pf, torch.zeros_like(log_pf), reward, self.log_z)
+        scores = Scores(log_pf, torch.zeros_like(log_pf), reward, self.log_offset)
         if flows is None:
             return scores
         count, coordinates = log_pf.shape
-        inner = self.log_z + self.policy.log_flow(trajectories.objects)[:, 1:]
-        log_flow = torch.cat([self.log_z.expand(count, 1), inner, scores.log_reward[:, None]], 1)
+        inner = self.log_offset + self.policy.log_flow(trajectories.objects)[:, 1:]
+        log_flow = torch.cat([self.log_offset.expand(count, 1), inner, scores.log_reward[:, None]], 1)
         return scores._replace(log_flow=log_flow, lengths=torch.full((count,), coordinates))
 
     def flow_matching(self, trajectories: Points, table: Table | None = None) -> NoReturn:
+        raise ValueError("flow matching sums over actions, of which a continuous policy has no list")
+
+    def log_outflow(self) -> NoReturn:
         raise ValueError("flow matching sums over actions, of which a continuous policy has no list")

@@ -19,7 +19,7 @@ class Scores(NamedTuple):
     log_pf, log_pb: [N, T], 0 beyond the end (``lengths`` [N]) — or [N, 1], sums, where ``flows`` was not asked for
     log_flow:   [N, T+1] or None: log F(s_0) = log Z first, log R(x) last, or in ``log_flow[n, lengths[n]]``
     log_reward: [N]
-    log_z:      []
+    log_z:      [], ``Model.log_offset``; no objective that reads it here is flow matching
     """
 
     log_pf: Tensor
@@ -44,7 +44,7 @@ class Objective:
     """loss: (Scores, options, parameters) → []. options: what ``loss()`` was called with, over the defaults here.
 
     on_policy: valid only for trajectories of the policy itself; ``flows``: "state" or "edge" if it learns such;
-    ``log_z``: whether log Z is learned.
+    ``log_z``: whether log Z is learned, and with it ``Model.log_offset``; ``Model.log_z`` has its value.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""A GFlowNet on a discrete target: a policy, where it walks, and log Z, scored for every objective."""
+"""A GFlowNet on a discrete target: a policy, where it walks, and one learned number, scored for every objective."""
 
 import math
 from collections.abc import Sequence
@@ -44,10 +44,11 @@ D = TypeVar("D", bound=Drawn)
 
 
 class Model(Generic[D]):
-    """What discrete and continuous GFlowNets have in common: log Z and the choice of an objective.
+    """What discrete and continuous GFlowNets have in common: an offset of the flows and the choice of an objective.
 
-    ``log_z`` is one number, a parameter apart, so that it can have a rate of its own; objectives that do not learn
-    it leave it alone.
+    ``log_offset``, nats, is one number that is added to every log flow, a parameter apart, so that it can have a rate
+    of its own; objectives that do not learn it leave it alone. Where F(s_0) is this number itself, it is log Z: for
+    every objective but flow matching, of which only the sum of the flows out of s_0 is Z. So ask :meth:`log_z`.
     """
 
     policy: "Parametric"
@@ -68,9 +69,11 @@ class Model(Generic[D]):
 
         def flow_matching(self, trajectories: D, table: Table | None = None) -> Tensor: ...
 
+        def log_outflow(self) -> Tensor: ...
+
     def __init__(self, policy: "Parametric") -> None:
         self.policy = policy
-        self.log_z = torch.nn.Parameter(torch.zeros((), dtype=next(policy.parameters()).dtype))
+        self.log_offset = torch.nn.Parameter(torch.zeros((), dtype=next(policy.parameters()).dtype))
 
     def loss(
         self,
@@ -80,7 +83,7 @@ class Model(Generic[D]):
         parameters: Sequence[Tensor] | None = None,
         **options: Any,
     ) -> Tensor:
-        """[]: the loss of ``losses.OBJECTIVES[name]``, with a graph to the policy's parameters and log Z.
+        """[]: the loss of ``losses.OBJECTIVES[name]``, with a graph to the policy's parameters and ``log_offset``.
 
         :param options: alpha, control_variate, lam, log_scale, bound: where the objective has them
         :param parameters: for the control variates of the score function; default: all of the policy's
@@ -94,10 +97,27 @@ class Model(Generic[D]):
         return loss(scores, chosen.options | options, parameters or list(self.policy.parameters()))
 
     @torch.no_grad()
+    def log_z(self, name: str) -> float | None:
+        """log Z, nats, as this model has it after training by ``losses.OBJECTIVES[name]``; None where that learns none.
+
+        Flow matching learns the flows of edges, F(s → s'), and Z is their sum over the children of s_0. All others
+        that learn log Z learn it as the one number ``log_offset``.
+
+        :raises ValueError: for an unknown objective, and for flow matching of a continuous policy
+        """
+        chosen = objective(name)
+        if not chosen.log_z:
+            return None
+        return (self.log_outflow() if chosen.flows == "edge" else self.log_offset).item()
+
+    @torch.no_grad()
     def guess_log_z(self, trajectories: D, table: Table | None = None) -> None:
-        """Set log Z to log mean R P_B/P_F of ``trajectories`` of the policy: by importance sampling, that is Z."""
+        """Set ``log_offset`` to log mean R P_B/P_F of ``trajectories`` of the policy: by importance sampling, log Z.
+
+        Where training starts; for flow matching it is an offset of the right size, no more.
+        """
         log_pf, log_pb, log_reward = self.score(trajectories, table=table).sums
-        self.log_z.copy_((log_reward + log_pb - log_pf).logsumexp(0) - math.log(len(log_pf)))
+        self.log_offset.copy_((log_reward + log_pb - log_pf).logsumexp(0) - math.log(len(log_pf)))
 
 
 class GFlowNet(Model[Trajectories]):
@@ -144,7 +164,7 @@ class GFlowNet(Model[Trajectories]):
             known = fast.log_pf(self.policy, self.environment, trajectories)
             if known is not None:
                 totals = (known[:, None], trajectories.totals(trajectories.log_pb)[:, None])
-                return Scores(*totals, trajectories.log_reward, self.log_z)
+                return Scores(*totals, trajectories.log_reward, self.log_offset)
         at, actions = trajectories.positions, trajectories.actions
         if table is None:
             logits, flow = self.policy(self.environment.observe(at))
@@ -157,18 +177,18 @@ class GFlowNet(Model[Trajectories]):
         log_pb, reward = trajectories.log_pb, trajectories.log_reward
         if flows is None:
             log_pf, log_pb = (trajectories.totals(x)[:, None] for x in (log_pf, log_pb))
-            return Scores(log_pf, log_pb, reward, self.log_z)
+            return Scores(log_pf, log_pb, reward, self.log_offset)
         width = int(trajectories.lengths.max())
         # F(s_0) is Z itself, whatever the network says there.
-        inner = trajectories.padded(self.log_z + flow * (trajectories.time > 0), width + 1)
+        inner = trajectories.padded(self.log_offset + flow * (trajectories.time > 0), width + 1)
         log_flow = inner.index_put((torch.arange(len(reward)), trajectories.lengths), reward)
         log_pf, log_pb = (trajectories.padded(x, width) for x in (log_pf, log_pb))
-        return Scores(log_pf, log_pb, reward, self.log_z, log_flow, trajectories.lengths)
+        return Scores(log_pf, log_pb, reward, self.log_offset, log_flow, trajectories.lengths)
 
     def flow_matching(self, trajectories: Trajectories, table: Table | None = None) -> Tensor:
         """[]: mean (log inflow − log outflow)² of the states that the trajectories enter, and of their ends.
 
-        The logits are log F(s → s') − log Z here. A state's inflow comes from all of its parents, so the network is
+        The logits are log F(s → s') − ``log_offset`` here. A state's inflow comes from all of its parents, so the network is
         evaluated at those too.
         """
         environment, stop = self.environment, self.environment.actions - 1
@@ -188,10 +208,14 @@ class GFlowNet(Model[Trajectories]):
             residuals.append(balance.flow_matching(at_stop[:, -1:], reward[:, None]))
         return torch.cat(residuals).mean()
 
+    def log_outflow(self) -> Tensor:
+        """float64 []: log Σ_s' F(s_0 → s'), nats: log Z of a model that flow matching has trained."""
+        return self._edges(self.environment.initial(1), None).double().logsumexp(1)[0]
+
     def _edges(self, positions: Tensor, table: Table | None) -> Tensor:
         """[N, A]: log F(s → s'), −∞ where there is no edge."""
         if table is None:
             logits, _ = self.policy(self.environment.observe(positions))
         else:
             logits = table.logits.index_select(0, positions)
-        return self.environment.masked(logits + self.log_z, positions)
+        return self.environment.masked(logits + self.log_offset, positions)

@@ -61,7 +61,7 @@ def train(
 ) -> M:
     """Train ``model`` (``GFlowNet`` or ``ContinuousGFlowNet``) in place by ``losses.OBJECTIVES[name]``; returns it.
 
-    Adam, a rate for log Z apart, both falling linearly to 0 (arXiv 2410.09355, App. E: polynomial decay).
+    Adam, a rate for ``log_offset`` (log Z, for flow matching an offset) apart, both falling linearly to 0 (arXiv 2410.09355, App. E: polynomial decay).
 
     :param settings: steps, batch (trajectories a step), lr, log_z_lr; exploration (share of uniform actions) and
         replay (share of a batch that comes from a buffer of the last ``capacity`` objects), both 0 for the objectives
@@ -74,7 +74,7 @@ def train(
     chosen = objective(name, on_policy=settings.exploration == 0 and settings.replay == 0)
     groups = [{"params": list(model.policy.parameters()), "lr": settings.lr}]
     if chosen.log_z:
-        groups.append({"params": [model.log_z], "lr": settings.log_z_lr})
+        groups.append({"params": [model.log_offset], "lr": settings.log_z_lr})
     optimizer = torch.optim.Adam(groups, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     buffer = Replay(settings.capacity) if settings.replay else None

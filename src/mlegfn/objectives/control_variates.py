@@ -50,12 +50,23 @@ def surrogate(
     control_variate: str,
     parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
-    """[]: a scalar whose gradient is the batch's estimate of E[∇f + f ∇log P_F].
+    """[]: a scalar whose gradient is the batch's estimate of E_{τ~P_F}[∇f + f ∇log P_F]; its value means nothing.
 
-    f, log_pf: [N], with their graphs; parameters: what the score function is taken of, for ``score*`` and ``both*``.
-    They may be the last layer's alone, which saves most of two backward passes; the scalar is then the best for
-    that part of the gradient. Raises ValueError for an unknown control variate, missing parameters, or fewer than
-    two trajectories where the others of a trajectory are averaged.
+    Control variates of da Silva et al. 2024 (arXiv 2410.09355, §4); this module's docstring has the equations.
+
+    :param f: [N], with its graph, in the unit of what is differentiated
+    :param log_pf: [N], nats; log P_F(τ) of trajectories of the policy itself, with their graph
+    :param control_variate: a name of ``CONTROL_VARIATES`` other than ``combined``, which has a function of its own
+    :param parameters: what the score function is taken of, for ``score…`` and ``both…``. They may be the last layer's
+        alone, which saves most of two backward passes; the scalar is then the best for that part of the gradient
+    :raises ValueError: for an unknown control variate, missing parameters, or fewer than two trajectories where the
+        others of a trajectory are averaged
+
+    >>> import torch
+    >>> log_pf = torch.zeros(2, requires_grad=True)
+    >>> surrogate(torch.tensor([1.0, 3.0]), log_pf, "leave_one_out").backward()
+    >>> log_pf.grad  # half of 1 − 3 and of 3 − 1
+    tensor([-1.,  1.])
     """
     weight = f.detach()
     if control_variate in ("leave_one_out", "both", "both_signed"):
@@ -70,14 +81,33 @@ def surrogate(
 
 
 def combined(weight: Tensor, log_pf: Tensor) -> Tensor:
-    """[]: a scalar whose gradient is the batch's estimate of E[h ∇log P_F], h = ``weight`` [N], with one
-    leave-one-out baseline."""
+    """[]: a scalar whose gradient is the batch's estimate of E[h ∇log P_F], with one leave-one-out baseline; value 0.
+
+    Unbiased. Our own: the leave-one-out of da Silva et al. 2024 (arXiv 2410.09355, eq. 7) for both terms at once.
+
+    :param weight: [N]; h, of which no gradient is taken
+    :param log_pf: [N], nats; log P_F(τ) of N ≥ 2 trajectories of the policy itself, with their graph
+    :raises ValueError: for fewer than two trajectories
+
+    >>> import torch
+    >>> log_pf = torch.zeros(2, requires_grad=True)
+    >>> combined(torch.tensor([1.0, 3.0]), log_pf).backward()
+    >>> log_pf.grad
+    tensor([-1.,  1.])
+    """
     weight = weight.detach()
     return _silent(((weight - others(weight)) * log_pf).mean())
 
 
 def others(values: Tensor, dim: int = 0) -> Tensor:
-    """Of the same shape: for each value the mean of the *other* ones along ``dim``, the leave-one-out baseline."""
+    """Of the same shape and unit: for each value the mean of the *other* ones along ``dim``, the leave-one-out baseline.
+
+    Kool et al. 2019. Raises ValueError for fewer than two values.
+
+    >>> import torch
+    >>> others(torch.tensor([1.0, 2.0, 6.0]))
+    tensor([4.0000, 3.5000, 1.5000])
+    """
     count = values.shape[dim]
     if count < 2:
         raise ValueError(f"leave-one-out needs at least two trajectories, got {count}")
@@ -92,8 +122,22 @@ def _silent(x: Tensor) -> Tensor:
 def best_scalar(
     f: Tensor, log_pf: Tensor, parameters: Iterable[Tensor] | None, signed: bool = True
 ) -> Tensor:
-    """[]: a, the batch's estimate of the scalar that takes most variance from ∇f − a ∇log P_F; arguments as
-    ``surrogate``."""
+    """[]: a, the batch's estimate of the scalar that takes most variance from ∇f − a ∇log P_F; the unit of f per nat.
+
+    a* = E⟨∇f, ∇log P_F⟩ / E‖∇log P_F‖² (da Silva et al. 2024, arXiv 2410.09355, Prop. 2).
+
+    :param f: [N], with its graph
+    :param log_pf: [N], nats, with its graph
+    :param parameters: what gradients are taken of
+    :param signed: whether the batch is summed with signs +1, −1, … (this module's docstring says why)
+    :raises ValueError: without parameters
+
+    >>> import torch
+    >>> theta = torch.zeros(2, requires_grad=True)
+    >>> log_pf = theta.log_softmax(0)
+    >>> round(best_scalar(3 * log_pf, log_pf, [theta]).item(), 4)  # ∇f = 3 ∇log P_F
+    3.0
+    """
     inner, square = products(f, log_pf, parameters, signed)
     return inner / (EPS + square)
 

@@ -17,6 +17,9 @@ there is forward KL, and at α = 1 it is reverse KL.
 
 Factors of the whole batch (Z^{α−1}, and ``log_scale``: by default the largest log-weight of the batch, so that nothing
 overflows; the paper takes it from an initial batch) change the *length* of the gradients of Tsallis and forward KL.
+
+What these functions return is to be differentiated and nothing else; what the divergences *are* is estimated in
+``divergence_values``.
 """
 
 from __future__ import annotations
@@ -33,10 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["forward_kl", "renyi", "reverse_kl", "tsallis"]
 
-# Of all: log_pf, log_pb, log_reward [N], nats, τ ~ P_F; control_variate, parameters as control_variates.surrogate
-# → [], a scalar surrogate: its .backward() leaves the gradient estimate; its value is not the divergence.
-# ValueError for shapes that do not match, values that are not finite (a reward of zero), α = 0 or 1.
-
 
 def reverse_kl(
     log_pf: Tensor,
@@ -45,10 +44,29 @@ def reverse_kl(
     control_variate: str = "combined",
     parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
-    """D_KL(P_F‖p̄_B) = E[s] + log Z.
+    """The reverse KL divergence D_KL(P_F‖p̄_B) = E_{τ~P_F}[s(τ)] + log Z, as a surrogate for its gradient.
 
-    ``combined`` leaves out the first term, ∇log P_F, whose mean is zero. ``none`` and ``leave_one_out`` keep it: at
-    balance their variances are (1 − log Z)² and 1, in units of that of ∇log P_F, and that of ``combined`` is 0.
+    s = log P_F(τ) − log P_B(τ|x) − log R(x), and the gradient is E[∇s + s ∇log P_F] (da Silva et al. 2024, arXiv
+    2410.09355, §3). ``combined`` leaves out the first term, ∇log P_F, whose mean is zero. ``none`` and ``leave_one_out``
+    keep it: at balance their variances are (1 − log Z)² and 1, in units of that of ∇log P_F, and that of ``combined`` 0.
+
+    :param log_pf: [N], nats; log P_F(τ) of each trajectory, with its graph to the policy's parameters. The trajectories
+        must be the policy's own as it is now (on-policy): others train towards something else, and nothing here can see it
+    :param log_pb: [N], nats; log P_B(τ|x)
+    :param log_reward: [N], nats; log R(x), of an R that need not be normalised; log Z is never needed
+    :param control_variate: a name of ``control_variates.CONTROL_VARIATES``; it changes the variance of the gradient
+    :param parameters: the policy's, only for ``score…`` and ``both…``
+    :return: [], a *surrogate*; its ``.backward()`` leaves the estimate of the divergence's gradient in the parameters.
+        Its value is not the divergence; ``divergence_values.reverse_kl_value`` estimates that
+    :raises ValueError: for shapes that differ, values that are not finite (a reward of zero), an unknown control variate,
+        missing parameters, or one trajectory alone where others are its baseline
+
+    >>> import torch
+    >>> logits = torch.zeros(2, requires_grad=True)  # two objects, one trajectory to each, R = 1 and 3
+    >>> log_pf, log_reward = logits.log_softmax(0), torch.tensor([1.0, 3.0]).log()
+    >>> reverse_kl(log_pf, torch.zeros(2), log_reward).backward()
+    >>> bool(logits.grad[1] < 0 < logits.grad[0])  # descent makes the object of the larger reward more probable
+    True
     """
     s = _log_ratio(log_pf, log_pb, log_reward)
     if control_variate == "combined":  # E[∇log P_F] = 0, so the first term is noise; P_B's own gradient stays
@@ -64,9 +82,31 @@ def forward_kl(
     parameters: Iterable[Tensor] | None = None,
     log_scale: Tensor | float | None = None,
 ) -> Tensor:
-    """D_KL(p̄_B‖P_F), whose gradient −E_{p̄_B}[∇log P_F] is taken by importance weights e^{−s} from P_F.
+    """The forward KL divergence D_KL(p̄_B‖P_F), as a surrogate for its gradient.
 
-    There is no first term, so ``score`` changes nothing, and ``both`` and ``combined`` are ``leave_one_out``.
+    The gradient −E_{p̄_B}[∇log P_F] is taken by importance weights from P_F: it is E_{τ~P_F}[h ∇log P_F] with
+    h = −e^{−s} / Z, s = log P_F(τ) − log P_B(τ|x) − log R(x) (da Silva et al. 2024, arXiv 2410.09355, §3); Z is left out
+    with ``log_scale``. There is no first term, so ``score`` changes nothing, and ``both`` and ``combined`` are
+    ``leave_one_out``.
+
+    :param log_pf: [N], nats; log P_F(τ) of each trajectory, with its graph to the policy's parameters. The trajectories
+        must be the policy's own as it is now (on-policy): others train towards something else, and nothing here can see it
+    :param log_pb: [N], nats; log P_B(τ|x)
+    :param log_reward: [N], nats; log R(x), of an R that need not be normalised; log Z is never needed
+    :param control_variate: a name of ``control_variates.CONTROL_VARIATES``; it changes the variance of the gradient
+    :param parameters: the policy's, only for ``score…`` and ``both…``
+    :param log_scale: nats; the log-weights are divided by it (subtracted in logs), default the largest of the batch
+    :return: [], a *surrogate*; its ``.backward()`` leaves the estimate of the divergence's gradient in the parameters.
+        Its value is not the divergence; ``divergence_values.forward_kl_value`` estimates that
+    :raises ValueError: for shapes that differ, values that are not finite (a reward of zero), an unknown control variate,
+        missing parameters, or one trajectory alone where others are its baseline
+
+    >>> import torch
+    >>> logits = torch.zeros(2, requires_grad=True)  # two objects, one trajectory to each, R = 1 and 3
+    >>> log_pf, log_reward = logits.log_softmax(0), torch.tensor([1.0, 3.0]).log()
+    >>> forward_kl(log_pf, torch.zeros(2), log_reward).backward()
+    >>> bool(logits.grad[1] < 0 < logits.grad[0])  # descent makes the object of the larger reward more probable
+    True
     """
     h = -_weights(-_log_ratio(log_pf, log_pb, log_reward).detach(), log_scale)
     if control_variate in ("leave_one_out", "both", "both_signed", "combined"):
@@ -83,7 +123,32 @@ def tsallis(
     parameters: Iterable[Tensor] | None = None,
     log_scale: Tensor | float | None = None,
 ) -> Tensor:
-    """Tsallis-α divergence of P_F from p̄_B, times Z^{1−α} and a scale."""
+    """The Tsallis-α divergence ±(∫ P_F^α p̄_B^{1−α} − 1)/(α−1), times Z^{1−α} and a scale, as a surrogate.
+
+    The gradient is ±1/(α−1) · E_{τ~P_F}[∇g + g ∇log P_F] with g = e^{(α−1)s}, s = log P_F(τ) − log P_B(τ|x) − log R(x)
+    (da Silva et al. 2024, arXiv 2410.09355, §3); ± is the sign of α (:mod:`mlegfn.objectives.divergences` says why).
+    Z^{1−α} is one factor for the whole batch.
+
+    :param log_pf: [N], nats; log P_F(τ) of each trajectory, with its graph to the policy's parameters. The trajectories
+        must be the policy's own as it is now (on-policy): others train towards something else, and nothing here can see it
+    :param log_pb: [N], nats; log P_B(τ|x)
+    :param log_reward: [N], nats; log R(x), of an R that need not be normalised; log Z is never needed
+    :param control_variate: a name of ``control_variates.CONTROL_VARIATES``; it changes the variance of the gradient
+    :param parameters: the policy's, only for ``score…`` and ``both…``
+    :param alpha: the order α, neither 0 nor 1; below 0 and near it mass is covered, above 1 modes are sought
+    :param log_scale: nats; the log-weights are divided by it (subtracted in logs), default the largest of the batch
+    :return: [], a *surrogate*; its ``.backward()`` leaves the estimate of the divergence's gradient in the parameters.
+        Its value is not the divergence; ``divergence_values.tsallis_value`` estimates that
+    :raises ValueError: for shapes that differ, values that are not finite (a reward of zero), an unknown control variate,
+        missing parameters, α = 0 or 1, or one trajectory alone where others are its baseline
+
+    >>> import torch
+    >>> logits = torch.zeros(2, requires_grad=True)  # two objects, one trajectory to each, R = 1 and 3
+    >>> log_pf, log_reward = logits.log_softmax(0), torch.tensor([1.0, 3.0]).log()
+    >>> tsallis(log_pf, torch.zeros(2), log_reward, alpha=0.5).backward()
+    >>> bool(logits.grad[1] < 0 < logits.grad[0])  # descent makes the object of the larger reward more probable
+    True
+    """
     g = _weights(_power(log_pf, log_pb, log_reward, alpha), log_scale)
     return _alpha(g, log_pf, alpha, control_variate, parameters)
 
@@ -96,7 +161,31 @@ def renyi(
     control_variate: str = "combined",
     parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
-    """Rényi-α divergence of P_F from p̄_B; E[g] by the batch's mean, of which the ratio is biased as 1/N."""
+    """The Rényi-α divergence ±log ∫ P_F^α p̄_B^{1−α} / (α−1), as a surrogate for its gradient.
+
+    The gradient is ±1/((α−1) E g) · E_{τ~P_F}[∇g + g ∇log P_F] with g = e^{(α−1)s}, s = log P_F(τ) − log P_B(τ|x) −
+    log R(x) (da Silva et al. 2024, arXiv 2410.09355, §3); ± is the sign of α (:mod:`mlegfn.objectives.divergences` says
+    why). E g is the batch's mean, so that the ratio is biased as 1/N.
+
+    :param log_pf: [N], nats; log P_F(τ) of each trajectory, with its graph to the policy's parameters. The trajectories
+        must be the policy's own as it is now (on-policy): others train towards something else, and nothing here can see it
+    :param log_pb: [N], nats; log P_B(τ|x)
+    :param log_reward: [N], nats; log R(x), of an R that need not be normalised; log Z is never needed
+    :param control_variate: a name of ``control_variates.CONTROL_VARIATES``; it changes the variance of the gradient
+    :param parameters: the policy's, only for ``score…`` and ``both…``
+    :param alpha: the order α, neither 0 nor 1; below 0 and near it mass is covered, above 1 modes are sought
+    :return: [], a *surrogate*; its ``.backward()`` leaves the estimate of the divergence's gradient in the parameters.
+        Its value is not the divergence; ``divergence_values.renyi_value`` estimates that
+    :raises ValueError: for shapes that differ, values that are not finite (a reward of zero), an unknown control variate,
+        missing parameters, α = 0 or 1, or one trajectory alone where others are its baseline
+
+    >>> import torch
+    >>> logits = torch.zeros(2, requires_grad=True)  # two objects, one trajectory to each, R = 1 and 3
+    >>> log_pf, log_reward = logits.log_softmax(0), torch.tensor([1.0, 3.0]).log()
+    >>> renyi(log_pf, torch.zeros(2), log_reward, alpha=0.5).backward()
+    >>> bool(logits.grad[1] < 0 < logits.grad[0])  # descent makes the object of the larger reward more probable
+    True
+    """
     g = _weights(_power(log_pf, log_pb, log_reward, alpha), None)
     return _alpha(g, log_pf, alpha, control_variate, parameters) / g.detach().mean()
 

@@ -42,13 +42,29 @@ def f_trajectory_balance(
     alpha: float = 0.5,
     bound: float = 10.0,
 ) -> Tensor:
-    """[N], [N], [N], [] → [N]: ℓ(δ), of trajectories from any policy that can take all of them.
+    """f-trajectory balance, [N], [N], [N], [] → [N], ≥ 0: ℓ(δ), δ = log Z + log P_F − log P_B − log R.
 
-    alpha: neither 0 nor 1; only for ``tsallis``. bound: nats; where the exponent, −δ or (α−1)δ, is beyond it, ℓ goes on
-    as its tangent there, so that nothing overflows and one trajectory's gradient is at most of e^bound. That
-    changes the loss (and the on-policy gradient) there, not its zero nor its convexity; ∞ leaves ℓ as it is.
-    Reverse KL has no exponent. Raises ValueError for shapes that do not match, values that are not finite, an
-    unknown divergence, α = 0 or 1, a bound that is not > 0.
+    ℓ is convex and 0 at δ = 0 alone, so that trajectories of *any* policy that can take all of them will do
+    (Fawkes & Hartford 2026, arXiv 2605.15417); ℓ of each divergence is above, in this module's docstring.
+
+    :param log_pf: [N], nats; log P_F(τ)
+    :param log_pb: [N], nats; log P_B(τ|x)
+    :param log_reward: [N], nats; log R(x)
+    :param log_z: [], nats; log Z, usually learned with the policy
+    :param divergence: ``forward_kl``, ``reverse_kl`` or ``tsallis``
+    :param alpha: α of ``tsallis``, neither 0 nor 1
+    :param bound: nats; where the exponent, −δ or (α−1)δ, is beyond it, ℓ goes on as its tangent there, so that nothing
+        overflows and one trajectory's gradient is at most of e^bound. That changes the loss (and the on-policy gradient)
+        there, not its zero nor its convexity; ∞ leaves ℓ as it is. Reverse KL has no exponent
+    :raises ValueError: for shapes that do not match, values that are not finite, an unknown divergence, α = 0 or 1, a
+        bound that is not > 0
+
+    >>> import torch
+    >>> zero, log_z = torch.zeros(2), torch.tensor(0.0)
+    >>> f_trajectory_balance(torch.tensor([0.0, 2.0]), zero, zero, log_z, "reverse_kl")  # δ²/2
+    tensor([0., 2.])
+    >>> f_trajectory_balance(torch.tensor([0.0, -1.0]), zero, zero, log_z)  # e − 1 − 1
+    tensor([0.0000, 0.7183])
     """
     shapes(log_pf=(log_pf, "N"), log_pb=(log_pb, "N"), log_reward=(log_reward, "N"), log_z=(log_z, ""))
     finite(log_pf=log_pf, log_pb=log_pb, log_reward=log_reward, log_z=log_z)

@@ -75,7 +75,7 @@ def measure(name, task, objective, settings, seed):
         "seed": seed,
         "curve": curve,
         "final": {"exact": exact, "exact_error": error, "sampled": sampled},
-        "log_z": model.log_z.item() if OBJECTIVES[objective].log_z else None,
+        "log_z": model.log_z(objective),
     }
     return value, {"density": task.density(model).float()} if hasattr(task, "density") else {}
 

@@ -26,14 +26,15 @@ from reproduction.workflow.signals import asked_to_stop, grace
 
 __all__ = ["reproduce"]
 
-RUNS = Path(".snakemake/mlegfn")  # the plan of the last run and its markers
+RUNS = Path(".snakemake/mlegfn")  # the last plan and its markers; the Snakefile looks here too
 POLL_S = 0.3
 
 
 def reproduce(scale, cores=None, allow_cpu=False, ranks=None, profile=None, dry_run=False):
     """Run the stale stages of ``scale`` on ``cores``, trainings as ``ranks`` processes; the exit code.
 
-    profile: a folder with a Snakemake profile, for a cluster; dry_run: only say what would run and why.
+    profile: a folder with a Snakemake profile, for a cluster; dry_run: only say what would run and why, and write
+    the plan, on which `snakemake` then works by hand.
     """
     params = settings.load()
     params.check_scale(scale)
@@ -52,11 +53,11 @@ def reproduce(scale, cores=None, allow_cpu=False, ranks=None, profile=None, dry_
             print(f"{scale}: nothing to do, all {len(plan.stages)} stages are as recorded.")
         else:
             check_inputs(plan, params)
+        path = write_plan(plan, params, ranks, allow_cpu)
         if plan.stale and dry_run:
             print(f"{scale}: {len(plan.stale)} of {len(plan.stages)} stages would run")
         elif plan.stale:
             cores = cores or available_cores()
-            path = write_plan(plan, params, ranks, allow_cpu)
             code = run(
                 scale, plan, path, command(path, cores, gpus, profile), surroundings(allow_cpu, ranks), cores
             )

@@ -70,7 +70,9 @@ def test_loss_and_gradient_are_the_same(name, environment, objective):
     found = []
     for drawn in (kept, plain):
         value = model.loss(objective, drawn)
-        gradient = torch.autograd.grad(value, [*model.policy.parameters(), model.log_z], allow_unused=True)
+        gradient = torch.autograd.grad(
+            value, [*model.policy.parameters(), model.log_offset], allow_unused=True
+        )
         found.append((value, torch.cat([g.flatten() for g in gradient if g is not None])))
     (ours, mine), (theirs, right) = found
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

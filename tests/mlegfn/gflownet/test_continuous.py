@@ -42,7 +42,7 @@ def exact_model():
         seed_layers(0, "continuous")
         policy = Exact(2, 8, 3, dtype=torch.float64)
     model = ContinuousGFlowNet(policy, Own(policy))
-    model.log_z.data.fill_(LOG_Z)
+    model.log_offset.data.fill_(LOG_Z)
     return model
 
 

@@ -1,11 +1,13 @@
 """Results through a remote: nothing lost, nothing damaged passed on, nothing of anybody's replaced."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers.remotes import add_remote, flip, s3, set_up_s3, set_up_ssh, ssh
-from helpers.toy import OUTPUTS, STAGES
+from helpers.repository import REPOSITORY
+from helpers.toy import OUTPUTS, STAGES, entry, write_lock
 
 from mlegfn.errors import UserError
 from reproduction import cli
@@ -139,6 +141,101 @@ def test_all_differences_are_said(toy, capsys):
     assert first == "data/smoke: missing (fetch@smoke)"
     assert second.startswith("results/smoke/images/metrics/pretrain: not what pretrain@smoke made")
     assert last == "1 of 3 recorded outputs are as recorded, every byte read"
+
+
+@pytest.fixture
+def two_scales(untouched, monkeypatch):
+    """{scale: the file that it has recorded} of two scales; the calls of DVC, which fail where ``broken`` is a scale."""
+    paths = {scale: f"results/{scale}/images/metrics/nll.json" for scale in ("smoke", "digits")}
+    for path in paths.values():
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_text(path)
+    write_lock({k: v for scale, path in paths.items() for k, v in entry(f"nll@{scale}", [path]).items()})
+    calls, broken = [], set()
+
+    def run_dvc(*words):
+        calls.append(words)
+        if broken & {dvc.scale_of(word) for word in words}:
+            raise UserError("dvc pull: not at the remote")
+        return ".dvc/cache\n"
+
+    plan = lambda scale: dvc.Plan([f"nll@{scale}"], {f"nll@{scale}": []}, {})  # noqa: E731
+    for module, name, value in (
+        (dvc, "run_dvc", run_dvc), (dvc, "make_plan", plan), (share, "remote", lambda: "lab"),
+        (share, "all_committed", lambda: None),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    return paths, calls, broken
+
+
+def test_all_scales_are_fetched_but_for_those_that_cannot_be(two_scales, capsys):
+    paths, calls, broken = two_scales
+    broken.add("digits")
+    Path(paths["digits"]).unlink()
+    assert cli.main(["restore"]) == 0
+    assert capsys.readouterr().out == (
+        "not restored: digits: dvc pull: not at the remote\n"
+        "restored: 1 outputs of 1 recorded stages, every byte read\n"
+    )
+    assert calls == [("pull", "nll@smoke"), ("pull", "nll@digits")]
+    assert cli.main(["restore", "--scale", "digits"]) == 2
+    broken.add("smoke")
+    assert cli.main(["restore"]) == 2
+    broken.clear()
+    Path(paths["smoke"]).write_text("damaged")
+    assert cli.main(["restore"]) == 2, "what was fetched is not what was recorded"
+
+
+def test_all_scales_are_shared_but_for_those_that_are_stale_or_not_here(two_scales, capsys, monkeypatch):
+    paths, calls, _ = two_scales
+    assert cli.main(["record"]) == 0 and calls.pop() == ("push", "nll@digits", "nll@smoke")
+    assert "not recorded" not in capsys.readouterr().out
+    Path(paths["digits"]).unlink()
+    assert cli.main(["record"]) == 0 and calls == [("push", "nll@smoke")]
+    said = capsys.readouterr().out
+    assert "not recorded: digits: nothing of it is in this checkout; make restore fetches it\n" in said
+    stale = {"nll@smoke": ["src changed"]}
+    monkeypatch.setattr(dvc, "make_plan", lambda scale: dvc.Plan(["nll@smoke"], {"nll@smoke": []}, stale))
+    assert cli.main(["record"]) == 2 and len(calls) == 1
+    assert "first: make reproduce SCALE=smoke" in capsys.readouterr().err
+
+
+def test_what_is_not_fetched_is_not_damaged(two_scales, capsys):
+    paths, *_ = two_scales
+    Path(paths["digits"]).unlink()
+    assert cli.main(["verify"]) == 0
+    assert capsys.readouterr().out == (
+        "not fetched: digits: 1 of 1 outputs are not here; make restore SCALE=digits fetches them\n"
+        "1 of 1 recorded outputs are as recorded, every byte read\n"
+    )
+    assert cli.main(["verify", "--scale", "digits"]) == 1
+    Path(paths["smoke"]).write_text("damaged")
+    assert cli.main(["verify"]) == 1 and "not what nll@smoke made" in capsys.readouterr().out
+
+
+def test_the_lines_of_readme_in_order(toy, tmp_path, monkeypatch, capsys):
+    """In a checkout with results, with a folder for a remote; `make X` calls `mlegfn X`."""
+    section = (REPOSITORY / "README.md").read_text().partition("\n## Share, and trust\n")[2]
+    box = re.sub(r"\s+#.*|^#.*\n", "", section.partition("```sh\n")[2].partition("```")[0], flags=re.M)
+    lines = [line for part in box.splitlines() for line in part.split("; ")]
+    assert [line for line in lines if line.startswith("make ")] == [
+        "make record",
+        "make restore",
+        "make verify",
+    ]
+    monkeypatch.setattr(dvc, "make_plan", up_to_date)
+    for line in lines:
+        line = line.replace("s3://bucket", str(tmp_path)).replace(
+            "results/digits/images/figures/figure1.png", METRIC
+        )
+        if line.startswith(("make ", "mlegfn ")):
+            code = cli.main(line.split()[1:])
+            assert code == (2 if line == "mlegfn resolve" else 0), (line, capsys.readouterr())
+        else:
+            toy.run("sh", "-c", line)
+    shown = capsys.readouterr()
+    assert "recorded: 3 outputs" in shown.out and "restored: 3 outputs" in shown.out
+    assert "pretrain@smoke" in shown.out and "no conflict here" in shown.err
 
 
 def test_one_scale_is_deleted(untouched, capsys):
