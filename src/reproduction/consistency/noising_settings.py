@@ -31,7 +31,9 @@ class NoisingRun(Block):
     gradient_batches: Annotated[int, Field(ge=3, le=10**6, strict=True)] = Field(
         description="from which the noise of each estimator is measured, before the arms part"
     )
-    test_points: Several = Field(description="of a seed; other seeds have others")
+    test_points: Several = Field(
+        description="of a seed; other seeds have others, of images the same ones dequantised anew"
+    )
     importance_samples: Annotated[int, Field(ge=4, le=10**6, multiple_of=2, strict=True)] = Field(
         description="K, trajectories a test point for the NLL"
     )

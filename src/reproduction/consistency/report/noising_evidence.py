@@ -13,7 +13,7 @@ from pydantic import Field
 from reproduction.consistency.noising_arms import REFERENCE
 from reproduction.consistency.noising_settings import ArmName
 from reproduction.settings.types import Block, Positive
-from reproduction.verdicts.evidence import Evidence, Part, equivalent, over_seeds, parts_below
+from reproduction.verdicts.evidence import UNDECIDED, Evidence, Part, equivalent, over_seeds, parts_below
 from reproduction.verdicts.statistics import LEVEL, NARROW
 
 __all__ = ["KINDS", "TESTS"]
@@ -68,23 +68,29 @@ def noising_below(whole, test):
 def noising_alike(whole, test):
     """Parts: problems; (first − second) over the mean gain of ``pathwise``, which is 0 ± the margin for the claim.
 
-    The gain is a mean over seeds and has an error of its own, so a problem on which it cannot be told from 0 is not tested.
-    What refutes is simultaneous for all problems (Bonferroni).
+    A problem on which the gain cannot be told from 0 is undecided, whatever the arms do: there is no measure. Its
+    difference is then over the largest gain that the interval allows. What refutes is simultaneous for all problems
+    (Bonferroni).
     """
     metrics, (one, other) = whole.noising, test.arms
     untested = _absent(metrics, [one, other, REFERENCE, GAIN])
     if not untested and len(metrics.settings.seeds) == 1:
         untested = ["a ratio of one seed"]
-    parts, together = [], 1 - (1 - LEVEL) / max(len(metrics.problems), 1)
+    parts, notes, together = [], ["interval over seeds"], 1 - (1 - LEVEL) / max(len(metrics.problems), 1)
     for problem in [] if untested else metrics.problems:
         gain = -metrics.change(problem, GAIN, test.metric)
-        if not over_seeds(gain, np.nan).low > 0:
-            untested.append(f"{problem} ({GAIN} gains nothing that could be told)")
-            continue
+        gained = over_seeds(gain, np.nan)
+        told = gained.low > 0
         change = metrics.change(problem, one, test.metric) - metrics.change(problem, other, test.metric)
-        values = change / gain.mean()
+        values = change / (gain.mean() if told else max(abs(gained.low), abs(gained.high)))
         narrow, wide = (over_seeds(values, 0.0, level) for level in (NARROW, together))
-        parts.append(Part(problem, over_seeds(values, 0.0), equivalent(narrow, wide, test.margin)))
+        outcome = equivalent(narrow, wide, test.margin) if told else UNDECIDED
+        parts.append(Part(problem, over_seeds(values, 0.0), outcome))
+        if not told:
+            half = (gained.high - gained.low) / 2
+            notes.append(
+                f"{problem}: {GAIN} gains nothing that could be told, below {half:.2g} nats it could not"
+            )
     return Evidence(
         parts,
         untested,
@@ -92,7 +98,7 @@ def noising_alike(whole, test):
         f"{test.metric} of {one} minus that of {other}, over what {GAIN} gains, is 0 ± {test.margin:g} on "
         f"{_problems(metrics)}: 90 % interval inside (two one-sided tests)",
         "problem",
-        "interval over seeds",
+        "; ".join(notes),
     )
 
 

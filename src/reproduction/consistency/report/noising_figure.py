@@ -8,6 +8,8 @@ from reproduction.verdicts.evidence import over_seeds
 
 __all__ = ["caption", "draw", "plot"]
 
+LINEAR = 0.2  # nats: a point in the plane has tenths of a nat to gain, an image some nats
+
 # The palette of drawing.style; the shape says it a second time.
 LOOKS = {
     "fixed": ("#262626", "P"),
@@ -58,9 +60,8 @@ def changes(axes, metrics, key, title):
                 capsize=0, linestyle="none", label=ARMS[arm] if number == 0 else None, zorder=2,
             )  # fmt: skip
     axes.axhline(0, color=style.INK, linewidth=0.8, zorder=0)
-    axes.set_yscale(
-        "symlog", linthresh=0.2
-    )  # a point in the plane has tenths of a nat to gain, an image some nats
+    if lowest < -LINEAR:  # a symmetric logarithmic axis has no round ticks inside its linear part
+        axes.set_yscale("symlog", linthresh=LINEAR)
     axes.set_ylim(bottom=1.5 * lowest - 0.02)
     axes.set(title=title, ylabel="nats")
 

@@ -55,6 +55,10 @@ def write(root, bound=BOUND, nll=NLL, noise=0.001, seeds=(0, 1, 2, 3), problems=
     return NoisingMetrics("digits", given, list(problems), root)
 
 
+def alike():
+    return next(claim for claim in CLAIMS if claim.test.kind == "noising_alike")
+
+
 def verdicts(metrics):
     report = verdict.decide(SimpleNamespace(name="digits", noising=metrics), CLAIMS, TESTS)
     return {row["id"]: row["verdict"] for row in report["claims"]}
@@ -79,11 +83,17 @@ def test_what_is_otherwise_is_refuted(tmp_path, changes, refuted):
     assert {word for name, word in decided.items() if name not in refuted} == {"reproduced"}
 
 
-def test_noise_leaves_it_undecided_and_no_gain_leaves_it_untested(tmp_path):
+def test_noise_and_a_gain_of_nothing_leave_it_undecided_and_one_seed_untested(tmp_path):
     decided = verdicts(write(tmp_path / "noise", noise=0.02))
     assert decided["tbc-on-noising-is-the-score"] == "undecided"
-    nothing = verdicts(write(tmp_path / "nothing", bound=dict.fromkeys(BOUND, 0.0), noise=0.01))
-    assert nothing["tbc-on-noising-is-the-score"] == verdict.UNTESTED
+    nothing = write(tmp_path / "nothing", bound=dict.fromkeys(BOUND, 0.0), noise=0.01)
+    assert verdicts(nothing)["tbc-on-noising-is-the-score"] == "undecided"
+    # Equal arms are no evidence where there is nothing to gain; nor are unequal ones.
+    for name, score in (("equal", 0.0), ("unequal", 0.5)):
+        metrics = write(tmp_path / name, bound={**BOUND, "pathwise": 0.01, "tbc": 0.0, "score": score})
+        evidence = noising_evidence.noising_alike(SimpleNamespace(noising=metrics), alike().test)
+        assert {part.outcome for part in evidence.parts} == {"undecided"} and not evidence.untested
+        assert "moons: pathwise gains nothing that could be told, below 0.0" in evidence.notes
     assert verdicts(write(tmp_path / "one", seeds=[0]))["tbc-on-noising-is-the-score"] == verdict.UNTESTED
     assert set(verdicts(NoisingMetrics("smoke", None, [])).values()) == {verdict.UNTESTED}
 
@@ -103,6 +113,16 @@ def test_equal_metrics_make_equal_bytes(tmp_path):
         for metrics in (write(tmp_path / name) for name in ("one", "two"))
     ]
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("bound, scale", [(-0.1, "linear"), (-2.0, "symlog")])
+def test_the_axis_has_round_ticks_whether_or_not_an_effect_is_large(tmp_path, bound, scale):
+    figure = noising_figure.plot(write(tmp_path, bound={**BOUND, "tbc": bound}))
+    above = figure.axes[0]
+    figure.canvas.draw()
+    texts = [text.get_text() for text in above.get_yticklabels()]
+    assert above.get_yscale() == scale and len(texts) >= 3
+    assert not any("times" in text for text in texts), texts
 
 
 def test_a_file_that_misses_a_run_names_its_stage(tmp_path):
