@@ -10,7 +10,7 @@ HELPERS    := $(addprefix benchmarks/,machine.py loops.py network_cost.py counts
 BENCHMARKS := $(filter-out $(HELPERS) benchmarks/gflownets.py benchmarks/faults.py benchmarks/suite.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test report restore record verify bundle clean-scale lock bench
+.PHONY: help install reproduce test report restore record verify bundle clean-scale lock bench docs
 
 help:
 	@echo "make reproduce [SCALE=digits] [CORES=n] [ALLOW_CPU=1]   run what is stale, show figures, tables, verdicts;"
@@ -23,6 +23,7 @@ help:
 	@echo "make bundle                                             a release archive of this commit, into build/"
 	@echo "make clean-scale SCALE=name                             delete one scale's artifacts from this checkout"
 	@echo "make bench [SCALE=digits]                               benchmarks/*.py, into benchmarks/results/"
+	@echo "make docs                                               the API of the library as pages: build/api/index.html"
 	@echo "make lock                                               requirements.in -> requirements.lock"
 	@echo "make install                                            only .venv (PYTHON=/path/to/python3.11 chooses one)"
 
@@ -73,6 +74,9 @@ clean-scale: .venv/complete
 bench: .venv/complete
 	@missed=0; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" \
 	  $(BIN)/python "$$benchmark" $$(grep -q -e '"--scale"' "$$benchmark" && echo --scale "$(SCALE)") || missed=1; done; exit $$missed
+
+docs: .venv/complete
+	@$(BIN)/pdoc --math --docformat restructuredtext --output-directory build/api mlegfn
 
 lock:
 	@test -x $(BIN)/uv || { echo "make: .venv/bin/uv not found; make install" >&2; exit 2; }

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from helpers.repository import REPOSITORY
 from packaging.requirements import Requirement
+from packaging.version import Version
+
+from mlegfn import __version__
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,14 @@ from mlegfn.objectives.consistency import consistency
 value = consistency(torch.tensor([[1.0, 3.0], [2.0, 2.0]], requires_grad=True))
 value.sum().backward()
 print(value.tolist())
+from mlegfn.diffusion.model import DenoisingModel
+from mlegfn.diffusion.process import GaussianDiffusion
+from mlegfn.diffusion.variances import fixed_log_variance
+from mlegfn.mle_gfn import loss
+scale, process = torch.nn.Parameter(torch.ones(())), GaussianDiffusion([0.1, 0.5])
+model = DenoisingModel(lambda x, time: scale * x, process, fixed_log_variance(process, "large"))
+loss(model, torch.ones(3, 2), weight=0.1, generator=torch.Generator().manual_seed(0)).total.backward()
+print(scale.grad.isfinite().item(), mlegfn.__version__)
 """
 
 
@@ -101,7 +112,7 @@ def python(installed, code, *arguments):
 def test_it_works_with_what_it_declares_alone(installed):
     done = python(installed, ONLY + USE, ",".join(declared(installed)), installed)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "[2.0, 0.0]\n"
+    assert done.stdout == f"[2.0, 0.0]\nTrue {__version__}\n"
 
 
 def test_what_is_not_declared_would_be_missed(installed):
@@ -117,7 +128,35 @@ def test_what_it_holds(installed):
     (scripts,) = installed.glob("mlegfn-*.dist-info/entry_points.txt")
     assert "mlegfn = reproduction.cli:main" in scripts.read_text()
     extras = about(installed).get_all("Provides-Extra")
-    assert {"unet", "reproduction", "test"} <= set(extras)
+    assert {"unet", "reproduction", "test", "docs"} <= set(extras)
+
+
+def test_its_metadata_have_the_readme_and_the_version(installed):
+    wheel = about(installed)
+    assert wheel.get_payload().strip() == (REPOSITORY / "README.md").read_text().strip()
+    assert wheel["Description-Content-Type"] == "text/markdown"
+    assert wheel["Version"] == __version__
+
+
+def test_the_command_says_its_version(installed):
+    done = python(installed, "from reproduction.cli import main; main(['--version'])")
+    assert (done.returncode, done.stdout) == (0, f"mlegfn {__version__}\n"), done.stderr
+
+
+def test_lower_bounds_are_versions_that_were_tried(installed):
+    """Every requirement has one, and the lock file, of which all tests run, satisfies it."""
+    locked = {}
+    for line in (REPOSITORY / "requirements.lock").read_text().splitlines():
+        name, equal, rest = line.partition("==")
+        if equal:
+            locked.setdefault(name, []).append(Version(rest.split()[0]))
+    for line in about(installed).get_all("Requires-Dist"):
+        wanted = Requirement(line)
+        if wanted.name == "mlegfn":  # one extra in another
+            continue
+        assert [each.operator for each in wanted.specifier] == [">="], line
+        versions = locked[wanted.name.lower().replace(".", "-")]
+        assert all(wanted.specifier.contains(version) for version in versions), line
 
 
 def test_the_lock_file_is_of_what_the_wheel_names(installed):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -85,7 +85,8 @@ class LossSettings:
             raise ValueError(f"huber_delta must be > 0 nats, got {self.huber_delta}")
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """total = likelihood + λ · consistency, all [], with graphs to the network's parameters.
 
     consistency: nats² (nats²/d² with ``per_dimension``); log_w: the mean log w of whole chains, nats, without a graph.

@@ -6,6 +6,8 @@ Imports the standard library only; a function's module is imported when it is ca
 import argparse
 from importlib import import_module
 
+from mlegfn import __version__
+
 
 def calls(function, *names):
     """The function ``"module:name"`` of reproduction, given those options; for the one name None, all of them as they are."""
@@ -21,6 +23,7 @@ def calls(function, *names):
 def parser():
     """Every subcommand with its options; ``run`` is the function that it calls with the parsed options."""
     top = argparse.ArgumentParser(prog="mlegfn", description="One command reproduces every figure and table.")
+    top.add_argument("--version", action="version", version=f"mlegfn {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, help, scale=None):
@@ -65,6 +68,18 @@ def parser():
     reproduce.add_argument("--ranks", help="processes, and GPUs, of each training and NLL stage (default: 1)")
     reproduce.add_argument("--profile", metavar="FOLDER", help="a Snakemake profile, as in profiles/slurm")
     reproduce.add_argument("--dry-run", action="store_true", help="only say what would run, and why")
+    new_scale = add(
+        "new-scale",
+        calls("workflow.new_scale:add", "name", "images", "like"),
+        "write a scale of your own images into params.yaml",
+    )
+    new_scale.add_argument("name", metavar="NAME", help="of the new scale: a-z, 0-9 and _")
+    new_scale.add_argument(
+        "--images", required=True, metavar="PATH", help="a folder, .zip or .tar.* with train/ and test/"
+    )
+    new_scale.add_argument(
+        "--like", default="digits", metavar="SCALE", help="whose settings it takes over (default: digits)"
+    )
     accept = add(
         "accept",
         calls("workflow.accept:accept", "stages"),

@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 import pytest
 from helpers.repository import REPOSITORY
 
+import mlegfn
 from mlegfn.errors import UserError
 from reproduction import arguments, cli
 
@@ -181,3 +182,10 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "reproduction", "--help"], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout.startswith("usage: mlegfn")
+
+
+def test_the_version_is_the_library_s(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"mlegfn {mlegfn.__version__}\n"

@@ -153,8 +153,8 @@ def test_mistakes_in_lists(tmp_path, path, value, line):
     [
         (("family_runs", "smoke-ddpm"), "family_runs: lacks smoke-ddpm, for which families has a block"),
         (
-            ("divergence_runs", "smoke-sets"),
-            "divergence_runs: lacks smoke-sets, for which divergences has a block",
+            ("divergence_runs", "smoke-mixture"),
+            "divergence_runs: lacks smoke-mixture, for which divergences has a block",
         ),
         (("station_runs", "smoke-spiral"), "station_runs: lacks smoke-spiral, for which gallery has a block"),
         (

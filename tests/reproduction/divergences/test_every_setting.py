@@ -5,7 +5,7 @@ from helpers.every_setting import Pipeline, finished
 
 from reproduction.divergences.settings import Divergences
 
-TASKS = ("hypergrid", "sets", "mixture")
+TASKS = ("hypergrid", "mixture")
 ON_POLICY = {
     "tasks.hypergrid.seeds": [0],
     **{f"tasks.{task}.objectives": ["trajectory_balance", "tsallis"] for task in TASKS},

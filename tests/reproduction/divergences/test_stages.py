@@ -13,8 +13,11 @@ from reproduction.divergences.settings import Divergences
 from reproduction.params import read
 from reproduction.settings.validation import validate
 
-RAW = json.dumps(read(REPOSITORY / "params.yaml")["divergences"]["smoke"])
+BLOCKS = read(REPOSITORY / "params.yaml")["divergences"]
+RAW = json.dumps(BLOCKS["smoke"])
 OBJECTIVES = ["trajectory_balance", "tsallis"]
+SMALL = {"points": 2, "steps": 3, "batch": 4, "hidden": 8, "evaluations": 2, "samples": 100}
+SETS = {**BLOCKS["digits"]["tasks"]["sets"], **SMALL}
 
 
 def settings(change=None):
@@ -101,6 +104,7 @@ def test_metrics_do_not_depend_on_the_order_in_which_parts_were_made(computed):
 
 def test_gradients_of_a_new_task_are_the_only_ones_measured(computed):
     def change(block):
+        block["tasks"]["sets"] = dict(SETS)
         block["gradients"]["sets"] = {**block["gradients"]["hypergrid"], "repeats": 2}
 
     assert again(computed, "divergences.gradients") == [("gradients", "hypergrid")]

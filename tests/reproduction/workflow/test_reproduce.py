@@ -134,11 +134,16 @@ def test_what_is_shown_at_the_end(tmp_path, monkeypatch, capsys):
         Path("results/s", path).parent.mkdir(parents=True)
         Path("results/s", path).touch()
     Path("results/s/images/report").mkdir()
-    Path("results/s/images/report/verdict.md").write_text("**reproduced**\n<details>\nhow\n")
+    Path("results/s/images/report/verdict.md").write_text(f"| {'a claim of many words ' * 20} | refuted |\n")
+    verdicts = ["reproduced", "refuted", "not tested at this scale", "refuted", "undecided"]
+    claims = [{"claim": "of many words " * 20, "verdict": verdict} for verdict in verdicts]
+    Path("results/s/images/report/verdict.json").write_text(json.dumps({"claims": claims}))
     reproduce.show("s")
     shown = capsys.readouterr().out
     assert "results/s/images/figures/figure1.png\n  results/s/planar/figures/figure2.png" in shown
-    assert "results/s/images/tables/nll.csv" in shown and "**reproduced**" in shown and "how" not in shown
+    assert "results/s/images/tables/nll.csv" in shown and "results/s/images/report/verdict.md" in shown
+    assert "\n  2 refuted, 1 reproduced, 1 not tested at this scale, 1 undecided\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
