@@ -13,7 +13,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/mlegfn
-COPY Makefile pyproject.toml requirements.in requirements.lock ./
+COPY Makefile pyproject.toml README.md requirements.in requirements.lock ./
 COPY src ./src
 RUN make install && rm -rf ~/.cache
 

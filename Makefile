@@ -76,7 +76,7 @@ bench: .venv/complete
 	  $(BIN)/python "$$benchmark" $$(grep -q -e '"--scale"' "$$benchmark" && echo --scale "$(SCALE)") || missed=1; done; exit $$missed
 
 docs: .venv/complete
-	@$(BIN)/pdoc --math --docformat restructuredtext --output-directory build/api mlegfn
+	@$(BIN)/pdoc --docformat restructuredtext --output-directory build/api mlegfn
 
 lock:
 	@test -x $(BIN)/uv || { echo "make: .venv/bin/uv not found; make install" >&2; exit 2; }

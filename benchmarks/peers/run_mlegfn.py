@@ -44,7 +44,7 @@ def contender(task, batch):
         def state():
             drawn = model.rollout(batch, torch.Generator().manual_seed(seed))
             lengths = drawn.lengths.double() + (0.0 if model.environment.early else 1.0)
-            return {"log_z": model.log_z.item(), "mean_length": lengths.mean().item()}
+            return {"log_z": model.log_z("trajectory_balance"), "mean_length": lengths.mean().item()}
 
         return run, state
 
