@@ -22,6 +22,7 @@ def of(figure, scale, settings):
             "bits": lambda: _bits(scale),
             "slope": lambda: _slope(scale),
             "policy": lambda: _policy(scale),
+            "noising": lambda: _noising(scale),
             "curves": lambda: _curves(scale),
             "variance": lambda: _variance(scale),
             "banana": lambda: _densities(scale, "Banana"),
@@ -111,6 +112,17 @@ def _policy(scale):
         "Two panels, a column a problem, a marker an arm: NLL minus that of a uniform P_B with the same loss of P_F, and "
         "the rank correlation of the order in which P_B empties the entries with that of significance. "
         f"Mean change of NLL in nats by arm: {listed(means)}."
+    )
+
+
+def _noising(scale):
+    changed = {}
+    for row in rows(scale, "consistency", "noising"):
+        changed.setdefault(row["arm"], []).append(float(row["nll_change"]))
+    means = [f"{arm} {sum(values) / len(values):+.4f}" for arm, values in changed.items() if any(values)]
+    return (
+        "Left, a column a problem, a marker an arm: the bound and NLL minus those with fixed rates; right, the log "
+        f"signal-to-noise ratio of fixed and learned rates. Mean change of NLL in nats by arm: {listed(means)}."
     )
 
 

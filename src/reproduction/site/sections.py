@@ -138,11 +138,19 @@ SECTIONS = (
                 "A derivation of ours; the paper has no such figure that we hold.",
                 {"kind": ["policy_below", "policy_alike", "policy_order"]},
             ),
+            Figure(
+                "consistency",
+                "noising",
+                "Rates of noising learned by the bound and by consistency",
+                "A derivation of ours; the paper has no such figure that we hold.",
+                {"kind": ["noising_below", "noising_alike"]},
+            ),
         ),
         (
             Table("consistency", "tables/signed", "Every arm"),
             Table("consistency", "tables/optimum", "How near the optimum of the bound was"),
             Table("consistency", "tables/policy", "Every P_B on bit strings"),
+            Table("consistency", "tables/noising", "Every arm of learned noising"),
         ),
     ),
     Section(
