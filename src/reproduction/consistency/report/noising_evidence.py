@@ -4,7 +4,6 @@ Every claim is about each problem of a scale; what a scale has no arms for is no
 the metrics of the whole experiment, whose ``noising`` they read.
 """
 
-from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,12 +11,14 @@ from pydantic import Field
 
 from reproduction.consistency.noising_arms import REFERENCE
 from reproduction.consistency.noising_settings import ArmName
+from reproduction.consistency.report.compared import absent, arms_below, listed, one_seed
 from reproduction.settings.types import Block, Positive
-from reproduction.verdicts.evidence import UNDECIDED, Evidence, Part, equivalent, over_seeds, parts_below
+from reproduction.verdicts.evidence import UNDECIDED, Evidence, Part, equivalent, over_seeds
 from reproduction.verdicts.statistics import LEVEL, NARROW
 
 __all__ = ["KINDS", "TESTS"]
 
+PART = "learned rates of noising"
 Metric = Literal["nll", "elbo_nll"]
 GAIN = "pathwise"  # whose gain over the fixed rates is the measure of what another arm lacks
 
@@ -42,27 +43,7 @@ class NoisingAlike(Block):
 
 def noising_below(whole, test):
     """Parts: problem × arm, paired by seed."""
-    metrics = whole.noising
-    untested = _absent(metrics, [REFERENCE, *test.arms])
-    intervals = {
-        f"{problem}, {arm}": partial(
-            over_seeds,
-            metrics.change(problem, arm, test.metric),
-            float(metrics.change(problem, arm, test.metric, "standard_error")[0]),
-        )
-        for problem in metrics.problems
-        for arm in test.arms
-        if arm not in untested
-    }
-    one = metrics.settings is not None and len(metrics.settings.seeds) == 1
-    return Evidence(
-        parts_below(intervals),
-        untested,
-        "nats",
-        f"{test.metric} of {', '.join(test.arms)} minus that of {REFERENCE} on {_problems(metrics)}: 95 % interval below 0",
-        "part",
-        "one seed: the interval is over test points" if one else "interval over seeds",
-    )
+    return arms_below(whole.noising, test, REFERENCE, PART)
 
 
 def noising_alike(whole, test):
@@ -73,8 +54,8 @@ def noising_alike(whole, test):
     (Bonferroni).
     """
     metrics, (one, other) = whole.noising, test.arms
-    untested = _absent(metrics, [one, other, REFERENCE, GAIN])
-    if not untested and len(metrics.settings.seeds) == 1:
+    untested = absent(metrics, [one, other, REFERENCE, GAIN], PART)
+    if not untested and one_seed(metrics):
         untested = ["a ratio of one seed"]
     parts, notes, together = [], ["interval over seeds"], 1 - (1 - LEVEL) / max(len(metrics.problems), 1)
     for problem in [] if untested else metrics.problems:
@@ -96,21 +77,10 @@ def noising_alike(whole, test):
         untested,
         "",
         f"{test.metric} of {one} minus that of {other}, over what {GAIN} gains, is 0 ± {test.margin:g} on "
-        f"{_problems(metrics)}: 90 % interval inside (two one-sided tests)",
+        f"{listed(metrics)}: 90 % interval inside (two one-sided tests)",
         "problem",
         "; ".join(notes),
     )
-
-
-def _absent(metrics, arms):
-    """Those of ``arms`` that this scale does not have."""
-    if not metrics.problems:
-        return ["learned rates of noising"]
-    return [arm for arm in dict.fromkeys(arms) if arm not in metrics.arms]
-
-
-def _problems(metrics):
-    return ", ".join(metrics.problems) or "no problem"
 
 
 KINDS = {"noising_below": NoisingBelow, "noising_alike": NoisingAlike}

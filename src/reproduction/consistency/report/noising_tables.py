@@ -4,6 +4,7 @@ import numpy as np
 import pandas
 
 from reproduction.consistency.noising_arms import REFERENCE
+from reproduction.consistency.report.compared import change, deviation
 from reproduction.drawing.tables import markdown, number, signed, spread
 
 __all__ = ["arms", "make"]
@@ -15,9 +16,9 @@ COLUMNS = {
     "NLL": spread("nll"),
     "its SE": lambda row: number(row["nll_standard_error"]),
     "K/2": lambda row: number(row["nll_half"]),
-    "ΔNLL": lambda row: _change(row, "nll"),
+    "ΔNLL": change("nll", REFERENCE),
     "bound": spread("elbo_nll"),
-    "Δbound": lambda row: _change(row, "elbo_nll"),
+    "Δbound": change("elbo_nll", REFERENCE),
     "Var log w": lambda row: number(row["log_w_variance"], 3),
     "cosine": lambda row: number(row["cosine"], 2),
     "log trace ratio": lambda row: signed(row["log_trace"], 2) + _half(row["log_trace_deviation"]),
@@ -44,7 +45,7 @@ def arms(metrics):
                     (key, metrics.level(problem, arm, key)),
                     (f"{key}_change", metrics.change(problem, arm, key)),
                 ):
-                    row[name], row[f"{name}_deviation"] = values.mean(), _deviation(values)
+                    row[name], row[f"{name}_deviation"] = values.mean(), deviation(values)
             for key in ("nll_standard_error", "nll_half"):
                 row[key] = metrics.level(problem, arm, key).mean()
             rows.append(row | gradients(metrics, problem, arm))
@@ -67,24 +68,12 @@ def gradients(metrics, problem, arm):
     return {
         "cosine": both / np.sqrt(own * whole) if own > 0 and whole > 0 else np.nan,
         "log_trace": ratios.mean(),
-        "log_trace_deviation": _deviation(ratios),
+        "log_trace_deviation": deviation(ratios),
     }
-
-
-def _deviation(values):
-    return values.std(ddof=1) if len(values) > 1 else None
 
 
 def _half(deviation):
     return "" if pandas.isna(deviation) else f" ± {number(deviation, 2)}"
-
-
-def _change(row, key):
-    if row["arm"] == REFERENCE:
-        return ""
-    deviation = row[f"{key}_change_deviation"]
-    text = signed(row[f"{key}_change"])
-    return text if pandas.isna(deviation) else f"{text} ± {number(deviation)}"
 
 
 def _caption(metrics):

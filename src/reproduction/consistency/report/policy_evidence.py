@@ -12,12 +12,14 @@ from pydantic import Field
 
 from reproduction.consistency.policy_arms import REFERENCE
 from reproduction.consistency.policy_settings import ArmName
+from reproduction.consistency.report.compared import absent, arms_below, listed, one_seed
 from reproduction.settings.types import Block, Positive
 from reproduction.verdicts.evidence import Evidence, Part, equivalent, over_seeds, parts_below
 from reproduction.verdicts.statistics import LEVEL, NARROW
 
 __all__ = ["KINDS", "TESTS"]
 
+PART = "P_B on bit strings"
 Metric = Literal["nll", "elbo_nll"]
 
 
@@ -49,33 +51,14 @@ class PolicyOrder(Block):
 
 def policy_below(whole, test):
     """Parts: problem × arm, paired by seed."""
-    metrics = whole.policy
-    untested, one = _absent(metrics, [REFERENCE, *test.arms]), _one(metrics)
-    intervals = {
-        f"{problem}, {arm}": partial(
-            over_seeds,
-            metrics.change(problem, arm, test.metric),
-            float(metrics.change(problem, arm, test.metric, "standard_error")[0]),
-        )
-        for problem in metrics.problems
-        for arm in test.arms
-        if arm not in untested
-    }
-    return Evidence(
-        parts_below(intervals),
-        untested,
-        "nats",
-        f"{test.metric} of {', '.join(test.arms)} minus that of {REFERENCE} on {_problems(metrics)}: 95 % interval below 0",
-        "part",
-        "one seed: the interval is over test points" if one else "interval over seeds",
-    )
+    return arms_below(whole.policy, test, REFERENCE, PART)
 
 
 def policy_alike(whole, test):
     """Parts: problems, paired by seed; what refutes is simultaneous for all of them (Bonferroni)."""
     metrics = whole.policy
-    untested = _absent(metrics, [*test.arms, REFERENCE, "ordered"])
-    if not untested and _one(metrics):
+    untested = absent(metrics, [*test.arms, REFERENCE, "ordered"], PART)
+    if not untested and one_seed(metrics):
         untested = ["a ratio of one seed"]
     parts = []
     together = 1 - (1 - LEVEL) / max(len(metrics.problems), 1)
@@ -97,7 +80,7 @@ def policy_alike(whole, test):
         untested,
         "",
         f"{test.metric} of {one} minus that of {other}, over what the order of significance is worth, is 0 ± "
-        f"{test.margin:g} on {_problems(metrics)}: 90 % interval inside (two one-sided tests)",
+        f"{test.margin:g} on {listed(metrics)}: 90 % interval inside (two one-sided tests)",
         "problem",
         "interval over seeds",
     )
@@ -106,8 +89,8 @@ def policy_alike(whole, test):
 def policy_order(whole, test):
     """Parts: problems; the limit minus the rank correlation, which must be below zero for the claim."""
     metrics = whole.policy
-    untested = _absent(metrics, [test.arm])
-    if not untested and _one(metrics):
+    untested = absent(metrics, [test.arm], PART)
+    if not untested and one_seed(metrics):
         untested = ["one seed"]
     intervals = {
         problem: partial(
@@ -120,25 +103,10 @@ def policy_order(whole, test):
         untested,
         "",
         f"{test.at_least:g} minus the rank correlation of {test.arm}'s mean emptying steps with those of the order of "
-        f"significance on {_problems(metrics)}: 95 % interval below 0",
+        f"significance on {listed(metrics)}: 95 % interval below 0",
         "problem",
         "interval over seeds",
     )
-
-
-def _one(metrics):
-    return metrics.settings is not None and len(metrics.settings.seeds) == 1
-
-
-def _absent(metrics, arms):
-    """Those of ``arms`` that this scale does not have."""
-    if not metrics.problems:
-        return ["P_B on bit strings"]
-    return [arm for arm in dict.fromkeys(arms) if arm not in metrics.arms]
-
-
-def _problems(metrics):
-    return ", ".join(metrics.problems) or "no problem"
 
 
 KINDS = {"policy_below": PolicyBelow, "policy_alike": PolicyAlike, "policy_order": PolicyOrder}

@@ -3,6 +3,7 @@
 import pandas
 
 from reproduction.consistency.policy_arms import ARMS, REFERENCE
+from reproduction.consistency.report.compared import change, deviation
 from reproduction.drawing.tables import markdown, number, signed, spread
 
 __all__ = ["arms", "make"]
@@ -16,9 +17,9 @@ COLUMNS = {
     "its SE": lambda row: number(row["nll_standard_error"]),
     "K/2": lambda row: number(row["nll_half"]),
     "− entropy": lambda row: number(row["nll"] - row["entropy"]),
-    "ΔNLL": lambda row: _change(row, "nll"),
+    "ΔNLL": change("nll", REFERENCE),
     "bound": lambda row: number(row["elbo_nll"]),
-    "Δbound": lambda row: _change(row, "elbo_nll"),
+    "Δbound": change("elbo_nll", REFERENCE),
     "Var log w": lambda row: number(row["log_w_variance"], 3),
     "MMD² · 10⁴": lambda row: number(row["mmd"] * 1e4, 2),
     "floor: 95 %": lambda row: number(row["mmd_floor"] * 1e4, 2),
@@ -50,28 +51,16 @@ def arms(metrics):
             }
             for key in ("nll", "elbo_nll", "log_w_variance", "mmd", "rank_correlation"):
                 values = metrics.level(problem, arm, key)
-                row[key], row[f"{key}_deviation"] = values.mean(), _deviation(values)
+                row[key], row[f"{key}_deviation"] = values.mean(), deviation(values)
             for key in ("nll_standard_error", "nll_half"):
                 row[key] = metrics.level(problem, arm, key).mean()
             for key in ("nll", "elbo_nll", "log_w_variance"):
-                change = metrics.change(problem, arm, key)
-                row[f"{key}_change"], row[f"{key}_change_deviation"] = change.mean(), _deviation(change)
+                changes = metrics.change(problem, arm, key)
+                row[f"{key}_change"], row[f"{key}_change_deviation"] = changes.mean(), deviation(changes)
             row["mmd_floor"] = value["mmd_floor"]["quantile_95"]
             row |= metrics.runs(problem, arm)[0]["evaluations"]
             rows.append(row)
     return pandas.DataFrame(rows)
-
-
-def _deviation(values):
-    return values.std(ddof=1) if len(values) > 1 else None
-
-
-def _change(row, key):
-    if row["arm"] == REFERENCE:
-        return ""
-    deviation = row[f"{key}_change_deviation"]
-    text = signed(row[f"{key}_change"])
-    return text if pandas.isna(deviation) else f"{text} ± {number(deviation)}"
 
 
 def _caption(metrics):
